@@ -1,0 +1,23 @@
+"""The common frame of all command lines: turns a user's mistake into one line on stderr and exit status 1."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from omnirouter.data.errors import UserError
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a command's `main`; a `UserError` or `OSError` becomes `error: …` and exit status 1, Ctrl-C status 130."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # a file name may hold bytes that the terminal cannot show
+    try:
+        main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # `… | head` has seen enough; what is left in the buffer has nowhere to go
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except (UserError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

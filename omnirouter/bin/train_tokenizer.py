@@ -1,0 +1,24 @@
+"""Learn the output units from a data directory's transcripts (stage 3): writes tokens.txt and, for BPE, bpe.model."""
+
+import argparse
+from pathlib import Path
+
+from omnirouter.bin._main import run
+from omnirouter.data.datadir import read_table
+from omnirouter.data.tokenizer import TOKEN_TYPES, train_tokenizer
+
+
+def main() -> None:
+    """Parse arguments and learn."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data_dir", type=Path, help="data directory of the training set")
+    parser.add_argument("--type", choices=TOKEN_TYPES, default="bpe", help="kind of units")
+    parser.add_argument("--vocab-size", type=int, default=500, help="number of BPE units, blank included")
+    parser.add_argument("--output", type=Path, required=True, help="language directory to make")
+    args = parser.parse_args()
+    size = train_tokenizer(read_table(args.data_dir / "text").values(), args.type, args.vocab_size, args.output)
+    print(f"{args.output}: {size} {args.type} units, blank included")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,101 @@
+"""Log-mel filter banks, computed once per data directory by parallel jobs and stored as Kaldi archives."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from omnirouter.data.audio import load_utterance
+from omnirouter.data.datadir import Utterance, read_data_dir, read_table, write_table
+from omnirouter.data.errors import UserError
+from omnirouter.data.jobs import run_jobs
+
+SAMPLE_RATE_HZ = 16000
+N_MELS = 80
+WINDOW_SAMPLES = 400  # 25 ms
+FRAMES_PER_S = 100
+
+
+def fbank(samples: np.ndarray, n_mels: int = N_MELS) -> np.ndarray:
+    """Compute Kaldi-compatible log-mel energies of 16 kHz mono samples in [-1, 1].
+
+    25 ms windows every 10 ms, no dither. Returns float32 (frames, n_mels); shorter than a window: no frames.
+    """
+    import torch
+    from torchaudio.compliance import kaldi
+
+    if len(samples) < WINDOW_SAMPLES:
+        return np.zeros((0, n_mels), np.float32)
+    wave = torch.from_numpy(samples).unsqueeze(0) * 32768  # Kaldi's scale: 16-bit integers
+    return kaldi.fbank(wave, num_mel_bins=n_mels, dither=0.0, sample_frequency=SAMPLE_RATE_HZ).numpy()
+
+
+def store_fbank(
+    data_dir: Path, output: Path, jobs: int, job_prefix: Sequence[str] = (), allow_pipes: bool = False
+) -> int:
+    """Compute and store the features of a data directory; add its feats.scp and utt2num_frames.
+
+    Runs `jobs` parallel jobs, each writing one archive aside and renaming it when complete. Returns the frame count.
+    Raises UserError when a job fails or an utterance is missing from the outcome.
+    """
+    utterances = read_data_dir(data_dir, allow_pipes)
+    jobs = max(1, min(jobs, len(utterances)))
+    output.mkdir(parents=True, exist_ok=True)
+    for stale in output.glob("feats.*"):
+        stale.unlink()
+    base = [sys.executable, "-m", "omnirouter.bin.compute_fbank", str(data_dir), "--output", str(output)]
+    base += ["--allow-pipes"] if allow_pipes else []
+    commands = [[*base, "--job", f"{j}/{jobs}"] for j in range(1, jobs + 1)]
+    with tqdm(total=len(utterances), desc=f"fbank {data_dir}", unit="utt", file=sys.stderr, disable=None) as bar:
+        logs = [output / "log" / f"fbank.{j}.log" for j in range(1, jobs + 1)]
+        run_jobs(commands, logs, job_prefix, on_poll=lambda: bar.update(_count_done(output) - bar.n))
+        bar.update(len(utterances) - bar.n)
+    return _join(data_dir, output, jobs, [utterance.utt_id for utterance in utterances])
+
+
+def run_fbank_job(data_dir: Path, output: Path, job: int, jobs: int, allow_pipes: bool = False) -> None:
+    """Compute the job-th of `jobs` equal parts of a data directory (job counts from 1)."""
+    import kaldiio
+    import torch
+
+    torch.set_num_threads(1)
+    utterances = read_data_dir(data_dir, allow_pipes)
+    part = utterances[len(utterances) * (job - 1) // jobs : len(utterances) * job // jobs]
+    ark, scp = output / f"feats.{job}.ark", output / f"feats.{job}.scp"
+    with open(f"{ark}.tmp", "wb") as ark_file, open(f"{scp}.tmp", "w", encoding="utf-8") as scp_file:
+        for utterance in part:
+            features = fbank(_samples(utterance))
+            offset = ark_file.tell() + len(f"{utterance.utt_id} ".encode())
+            kaldiio.save_ark(ark_file, {utterance.utt_id: features})
+            scp_file.write(f"{utterance.utt_id} {ark}:{offset} {len(features)}\n")
+            scp_file.flush()
+    Path(f"{ark}.tmp").replace(ark)
+    Path(f"{scp}.tmp").replace(scp)
+
+
+def _samples(utterance: Utterance) -> np.ndarray:
+    try:
+        return load_utterance(utterance, SAMPLE_RATE_HZ)
+    except (UserError, OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"utterance {utterance.utt_id}: {error}") from error
+
+
+def _count_done(output: Path) -> int:
+    return sum(path.read_bytes().count(b"\n") for path in output.glob("feats.*.scp*"))
+
+
+def _join(data_dir: Path, output: Path, jobs: int, utt_ids: list[str]) -> int:
+    """Write feats.scp and utt2num_frames from the jobs' lists, after checking that every utterance is there."""
+    places: dict[str, str] = {}
+    frames: dict[str, str] = {}
+    for job in range(1, jobs + 1):
+        for utt_id, value in read_table(output / f"feats.{job}.scp").items():
+            places[utt_id], frames[utt_id] = value.rsplit(" ", 1)
+    missing = [utt_id for utt_id in utt_ids if utt_id not in places]
+    if missing:
+        raise UserError(f"{data_dir}: no features for {len(missing)} utterances, first {missing[0]}; see {output}/log")
+    write_table(data_dir / "utt2num_frames", frames)
+    write_table(data_dir / "feats.scp", places)
+    return sum(map(int, frames.values()))

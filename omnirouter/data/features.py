@@ -1,0 +1,50 @@
+"""Stored features: reading them, and their global mean and standard deviation."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import kaldiio
+import numpy as np
+
+from omnirouter.data.errors import UserError
+from omnirouter.data.files import atomic_write
+
+
+def load_features(place: str, utt_id: str) -> np.ndarray:
+    """Read one utterance's features (frames, n_mels) from an scp entry `file:offset`."""
+    try:
+        return kaldiio.load_mat(place)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"utterance {utt_id}: cannot read its features at {place}: {error}; run stage 2 again"
+        ) from error
+
+
+@dataclass(frozen=True)
+class FeatureStats:
+    """Global mean and standard deviation of each feature dimension."""
+
+    mean: np.ndarray
+    std: np.ndarray
+    frames: int
+
+    def save(self, path: Path) -> None:
+        """Write as JSON."""
+        content = {"frames": self.frames, "mean": self.mean.tolist(), "std": self.std.tolist()}
+        with atomic_write(path) as file:
+            json.dump(content, file, indent=1)
+            file.write("\n")
+
+
+def feature_stats(matrices: Iterable[np.ndarray]) -> FeatureStats:
+    """Accumulate the statistics of feature matrices (frames, n_mels) in double precision."""
+    frames, total, squares = 0, np.zeros(1), np.zeros(1)
+    for matrix in matrices:
+        x = matrix.astype(np.float64)
+        frames, total, squares = frames + len(x), total + x.sum(axis=0), squares + (x * x).sum(axis=0)
+    if not frames:
+        raise UserError("no feature frames to take statistics of")
+    mean = total / frames
+    return FeatureStats(mean, np.sqrt(np.maximum(squares / frames - mean**2, 1e-10)), frames)

@@ -1,0 +1,78 @@
+"""Configuration sections as dataclasses: built from YAML, checked, overridden, compared."""
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from omnirouter.data.errors import UserError
+
+T = TypeVar("T")
+
+
+def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Make a (nested) dataclass from a mapping; unknown keys and wrong types raise UserError naming the key.
+
+    where: the file and section, for the message.
+    """
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where}: expected a section with keys, found {values!r}")
+    types = typing.get_type_hints(cls)
+    for key in values:
+        if key not in types:
+            near = difflib.get_close_matches(str(key), types, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UserError(f"{where}: unknown key {key!r}{hint} (known: {', '.join(types)})")
+    return cls(**{key: _convert(value, types[key], f"{where}: {key}") for key, value in values.items()})
+
+
+def _convert(value: Any, kind: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return build(kind, value, where)
+    if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML reads 1e-3 as a string
+        except ValueError:
+            pass
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise UserError(f"{where}: expected {kind.__name__}, found {value!r}")
+    return value
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot be read as YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected sections with keys")
+    return values
+
+
+def override(values: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    """Apply settings `section.key=value` (value read as YAML) to a copy of a nested mapping."""
+    result = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items()}
+    for setting in settings:
+        name, separator, value = setting.partition("=")
+        section, dot, key = name.partition(".")
+        if not (separator and dot and key):
+            raise UserError(f"--set {setting!r}: expected section.key=value, such as model.experts=4")
+        result.setdefault(section, {})[key] = yaml.safe_load(value)
+    return result
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Name every leaf at which two nested mappings differ, with both values."""
+    lines: list[str] = []
+    for key in sorted({*old, *new}):
+        a, b = old.get(key, "absent"), new.get(key, "absent")
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            lines += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            lines.append(f"{prefix}{key}: {a!r} there, {b!r} now")
+    return lines

@@ -1,0 +1,89 @@
+"""Files and directories that appear complete or not at all, whenever the process is killed."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a temporary file beside `path` (`w`: UTF-8 text, `wb`: bytes) that replaces it on success only."""
+    assert mode in ("w", "wb"), mode
+    path = Path(path).resolve()  # a link stays, its target is replaced
+    temporary = _new_temporary(path)
+    text = {} if mode == "wb" else {"encoding": "utf-8", "newline": "\n"}
+    try:
+        with open(temporary, mode, **text) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _fsync(path.parent)
+
+
+@contextmanager
+def atomic_dir(path: Path | str) -> Iterator[Path]:
+    """Yield a new temporary directory beside `path` that replaces it, with all it held, on success only."""
+    path = Path(path).resolve()
+    temporary = _new_temporary(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for folder, _, names in os.walk(temporary):
+            for name in names:
+                _fsync(Path(folder, name))
+            _fsync(Path(folder))
+        _swap_in(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _swap_in(temporary: Path, path: Path) -> None:
+    """Put the directory `temporary` in the place of `path` and delete what was there."""
+    if not path.exists():
+        os.rename(temporary, path)
+    else:
+        old = path.with_name(f".{path.name}.{os.getpid()}.old.tmp")  # POSIX replaces empty directories only
+        os.rename(path, old)
+        os.rename(temporary, path)
+        shutil.rmtree(old)
+    _fsync(path.parent)
+
+
+def _new_temporary(path: Path) -> Path:
+    """Return a free name beside `path` for this process, after removing what killed processes left under such names."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ours = re.compile(rf"\.{re.escape(path.name)}\.(\d+)(\.old)?\.tmp")
+    for sibling in path.parent.iterdir():
+        match = ours.fullmatch(sibling.name)
+        if match and (int(match[1]) == os.getpid() or not _is_running(int(match[1]))):
+            shutil.rmtree(sibling) if sibling.is_dir() else sibling.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def _is_running(pid: int) -> bool:
+    """Tell whether a process of this machine has the number `pid`."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _fsync(path: Path) -> None:
+    """Make the file or the directory's entries survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,66 @@
+"""Batches bounded by padded length, in an order that is a function of the seed and the step alone."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from omnirouter.data.errors import UserError
+from omnirouter.data.fbank import FRAMES_PER_S
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchConfig:
+    max_batch_s: float = 100.0
+    """Most audio in a batch, padding included: utterances times the longest of them."""
+    buckets: int = 10
+    """Length buckets of equal size; a batch is drawn from one, so that little is padded."""
+    min_utterance_s: float = 0.1
+    """Shorter training utterances are left out."""
+    max_utterance_s: float = 30.0
+    """Longer training utterances are left out."""
+
+    def __post_init__(self) -> None:
+        if self.buckets < 1 or not 0 < self.max_utterance_s <= self.max_batch_s:
+            raise UserError("batch: buckets must be at least 1, and 0 < max_utterance_s <= max_batch_s")
+
+
+class BucketSampler:
+    """Endless batches of utterance indices for training; epoch e is the same set of utterances in e's own order."""
+
+    def __init__(self, frames: Sequence[int], config: BatchConfig, seed: int) -> None:
+        self._frames = np.asarray(frames)
+        self._config, self._seed = config, seed
+        self._max_frames = int(config.max_batch_s * FRAMES_PER_S)
+
+    def epoch(self, epoch: int) -> list[list[int]]:
+        """All batches of one epoch: shuffled within buckets, cut to the bound, and shuffled as batches."""
+        rng = np.random.default_rng((self._seed, epoch))
+        by_length = np.argsort(self._frames, kind="stable")
+        batches: list[list[int]] = []
+        for bucket in np.array_split(by_length, min(self._config.buckets, len(by_length))):
+            batches += bounded_batches(rng.permutation(bucket), self._frames, self._max_frames)
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+    def batches_from(self, step: int) -> Iterator[tuple[int, list[int]]]:
+        """Yield (epoch, batch) for ever, beginning with the batch of a training step (from 0)."""
+        epoch = 0
+        while True:
+            batches = self.epoch(epoch)
+            for batch in batches[step:]:
+                yield epoch, batch
+            step = max(0, step - len(batches))
+            epoch += 1
+
+
+def bounded_batches(order: Sequence[int], frames: Sequence[int], max_frames: int) -> list[list[int]]:
+    """Cut a sequence of utterances into batches of at most max_frames padded frames; a longer one stands alone."""
+    batches: list[list[int]] = []
+    longest = 0
+    for index in map(int, order):
+        longest = max(longest, int(frames[index]))
+        if not batches or (len(batches[-1]) + 1) * longest > max_frames:
+            batches.append([])
+            longest = int(frames[index])
+        batches[-1].append(index)
+    return batches

@@ -1,0 +1,143 @@
+"""One step of a recipe: passed over while its command, inputs and outputs are as recorded, else run and recorded."""
+
+import json
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omnirouter.data.errors import UserError
+from omnirouter.data.files import atomic_write
+from omnirouter.data.jobs import bind_child_to_parent, describe_exit
+
+INTERRUPTED = 130  # the exit code of a command that Ctrl-C has ended
+_DIRECTORY_LEVELS = 2  # enough for the tables of a corpus; its audio lies deeper, and counting it would be slow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What a stage runs, reads and writes; all paths as the command sees them."""
+
+    name: str
+    """Number and words, as in `2 fbank train`."""
+    command: tuple[str, ...]
+    inputs: Mapping[str, str | None] = field(default_factory=dict)
+    """Path -> number of the stage that makes it; None when the user gives it. A directory counts with its files."""
+    optional_inputs: tuple[str, ...] = ()
+    """Inputs that may be absent; coming or going, they count as changed."""
+    outputs: tuple[str, ...] = ()
+    optional_outputs: tuple[str, ...] = ()
+    record: Path | None = None
+    """Where the fingerprint is kept; without one, the stage always runs."""
+    prefix: tuple[str, ...] = ()
+    """Goes before the command, as in `srun --gres=gpu:1`; no part of the fingerprint."""
+    neutral: tuple[str, ...] = ()
+    """Arguments that go after the command but do not change its result; no part of the fingerprint."""
+
+
+def run_stage(stage: Stage, force: bool = False) -> int:
+    """Run the stage unless it is up to date; return 0 or its command's exit code.
+
+    A UserError names each missing input and the stage that makes it, or an output that the command has not made.
+    """
+    _check_inputs(stage)
+    before = _fingerprint(stage)
+    reason = _why_run(stage, before, force)
+    if reason is None:
+        say(f"stage {stage.name}: up to date")
+        return 0
+    if stage.record is not None:
+        stage.record.unlink(missing_ok=True)
+    argv = [*stage.prefix, *stage.command, *stage.neutral]
+    say(f"stage {stage.name}{reason}: {shlex.join(argv)}")
+    started_s = time.monotonic()
+    code = _execute(argv)
+    if code != 0:
+        return code
+    missing = [path for path in stage.outputs if not os.path.exists(path)]
+    if missing:
+        raise UserError(f"stage {stage.name} has ended without error, but has not made {', '.join(missing)}")
+    if stage.record is not None:
+        _write_record(stage.record, before, _states([*stage.outputs, *stage.optional_outputs]))
+    say(f"stage {stage.name}: done in {time.monotonic() - started_s:.0f} s")
+    return 0
+
+
+def say(message: str) -> None:
+    """Print a line with the time before it, as the recipes' `log` does."""
+    print(f"[{time.strftime('%H:%M:%S')}] {message}", flush=True)
+
+
+def _check_inputs(stage: Stage) -> None:
+    missing = [(path, maker) for path, maker in stage.inputs.items() if not os.path.exists(path)]
+    if missing:
+        parts = [path if maker is None else f"{path} (stage {maker} makes it)" for path, maker in missing]
+        makers = sorted({maker for _, maker in missing if maker is not None})
+        hint = f"; run with --stage {makers[0]}" if makers else ""
+        raise UserError(f"stage {stage.name} lacks {', '.join(parts)}{hint}")
+
+
+def _fingerprint(stage: Stage) -> dict[str, Any]:
+    return {"command": list(stage.command), "inputs": _states([*stage.inputs, *stage.optional_inputs])}
+
+
+def _states(paths: Iterable[str]) -> dict[str, Any]:
+    return {path: _state(path, _DIRECTORY_LEVELS) for path in paths}
+
+
+def _state(path: str, levels: int) -> Any:
+    """Return [size, mtime] of a file, the states of the visible files in a directory, or None."""
+    try:
+        if os.path.isdir(path):
+            names = sorted(name for name in os.listdir(path) if not name.startswith(".")) if levels else []
+            return {name: _state(os.path.join(path, name), levels - 1) for name in names}
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _why_run(stage: Stage, now: dict[str, Any], force: bool) -> str | None:
+    """Return why the stage has to run (empty: it is new), or None when it is up to date."""
+    if stage.record is None or force:
+        return ""
+    try:
+        recorded = json.loads(stage.record.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return ""
+    if recorded["command"] != now["command"]:
+        return ", since its command has changed"
+    for kind, states in (
+        ("inputs", now["inputs"]),
+        ("outputs", _states([*stage.outputs, *stage.optional_outputs])),
+    ):
+        changed = sorted(path for path in {*recorded[kind], *states} if recorded[kind].get(path) != states.get(path))
+        if changed:
+            return f", since {changed[0]} has changed"
+    return None
+
+
+def _write_record(path: Path, fingerprint: dict[str, Any], outputs: dict[str, Any]) -> None:
+    with atomic_write(path) as file:
+        json.dump({**fingerprint, "outputs": outputs}, file, indent=1)
+
+
+def _execute(argv: list[str]) -> int:
+    """Run the command to its end, in this terminal; return its exit code as a shell would."""
+    try:
+        process = subprocess.Popen(argv, preexec_fn=bind_child_to_parent())
+    except OSError as error:
+        raise UserError(f"cannot start `{shlex.join(argv)}`: {error}") from error
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:  # the terminal sends it to the command too: let that end in its own way
+        process.wait()
+        return INTERRUPTED
+    if code < 0:
+        say(f"{argv[0]}: {describe_exit(code)}")
+        return 128 - code
+    return code

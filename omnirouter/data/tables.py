@@ -1,0 +1,137 @@
+"""Kaldi's tables, text files of lines `key rest of the line`: one parser, which collects every problem it meets."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from omnirouter.data.errors import UserError
+from omnirouter.data.files import atomic_write
+
+CONTROL = r"\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"  # control, line-breaking and half characters, but tab
+BAD_IN_ID = re.compile(rf"[/\s{CONTROL}]")
+BAD_IN_VALUE = re.compile(rf"[{CONTROL}]")
+SEPARATOR = re.compile(r"[ \t]+")
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """Something wrong in a data file: where (line 0: the file as a whole), what, and what to do about it."""
+
+    path: Path
+    line: int
+    what: str
+    fix: str
+    is_warning: bool = False
+
+    def __str__(self) -> str:
+        place = f"{self.path}:{self.line}" if self.line else f"{self.path}"
+        return f"{place}: {'warning: ' if self.is_warning else ''}{self.what}; {self.fix}"
+
+
+@dataclass
+class Table:
+    """A table as read: the value and the line number of every key, and the problems met."""
+
+    path: Path
+    rows: dict[str, str] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def complain(self, key_or_line: str | int, what: str, fix: str, is_warning: bool = False) -> None:
+        """Add a problem at the line of a key, or at a line."""
+        line = key_or_line if isinstance(key_or_line, int) else self.lines[key_or_line]
+        self.problems.append(Problem(self.path, line, what, fix, is_warning))
+
+
+def read_table(path: Path | str, allow_empty: bool = False) -> dict[str, str]:
+    """Read a table; `UserError` for the first problem. `allow_empty` lets a key stand alone (an empty hypothesis)."""
+    table = parse_table(Path(path), allow_empty)
+    if table.problems:
+        raise UserError(str(table.problems[0]))
+    return table.rows
+
+
+def write_table(path: Path | str, rows: Mapping[str, str]) -> None:
+    """Write a table atomically, sorted by key; `UserError` for a key or value that could not be read back."""
+    lines = []
+    for key, value in sorted(rows.items()):
+        reason = id_fault(key) or value_fault(value)
+        if reason:
+            raise UserError(f"{path}: cannot write the line {key!r} {value!r}: {reason}")
+        lines.append(f"{key} {value}\n" if value else f"{key}\n")
+    with atomic_write(path) as file:
+        file.writelines(lines)
+
+
+def parse_table(path: Path, allow_empty: bool = False) -> Table:
+    """Read a table whatever its bytes are; a line with a problem still gives its row where it has a key."""
+    table = Table(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        table.complain(0, f"cannot be read ({error.strerror})", "make this file")
+        return table
+    lines = content.removesuffix(b"\n").split(b"\n")
+    if not content.strip():
+        table.complain(0, "is empty", "write a line for each entry")
+        return table
+    if lines[0].startswith(b"\xef\xbb\xbf"):
+        table.complain(1, "begins with a byte order mark", "save as UTF-8 without it")
+        lines[0] = lines[0][3:]
+    _check_line_ends(table, lines)
+    for number, line in enumerate(lines, start=1):
+        _parse_line(table, number, line.removesuffix(b"\r"), allow_empty)
+    return table
+
+
+def _check_line_ends(table: Table, lines: list[bytes]) -> None:
+    """Report Windows line ends once, at the first."""
+    found = [number for number, line in enumerate(lines, start=1) if line.endswith(b"\r")]
+    if found:
+        count = f"Windows line ends on {len(found)} lines, from here" if len(found) > 1 else "Windows line end"
+        table.complain(found[0], count, f"convert with: sed -i 's/\\r$//' {table.path.name}")
+
+
+def _parse_line(table: Table, number: int, raw: bytes, allow_empty: bool) -> None:
+    """Add one line's row and problems to the table."""
+    try:
+        line = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        what = f"not UTF-8: byte {error.start + 1} of the line is 0x{raw[error.start]:02x}"
+        table.complain(number, what, f"convert with: iconv -f latin1 -t utf-8 {table.path.name} (if it is Latin-1)")
+        line = raw.decode("utf-8", errors="replace")
+    key, value = (*SEPARATOR.split(line.strip(" \t"), maxsplit=1), "")[:2]
+    if not key:
+        table.complain(number, "empty line", "remove it")
+    elif key in table.rows:
+        table.complain(number, f"duplicate id {key!r}, first on line {table.lines[key]}", "rename or remove one ")
+    else:
+        table.rows[key], table.lines[key] = value, number
+        if reason := id_fault(key):
+            table.complain(number, f"id {key!r} {reason}", "rename it in every file of the directory")
+        if reason := value_fault(value):
+            table.complain(number, f"the entry of {key!r} {reason}", "remove it")
+        if not value and not allow_empty:
+            noun = "transcript" if table.path.name == "text" else "entry"
+            table.complain(number, f"empty {noun} of {key!r}", "add what is missing, or remove this id everywhere")
+
+
+def id_fault(key: str) -> str | None:
+    """Say why `key` cannot be an id; ids become file names and words of a command line."""
+    if not key:
+        return "is empty"
+    if key[0] in "-.":
+        return f"begins with {key[0]!r}, which a shell or a file system takes for something else"
+    if bad := BAD_IN_ID.search(key):
+        return f"contains {bad[0]!r}, which a file name or a table cannot hold"
+    return None
+
+
+def value_fault(value: str) -> str | None:
+    """Say why `value` cannot be the rest of a line."""
+    if value != value.strip(" \t"):
+        return "begins or ends with a space"
+    if bad := BAD_IN_VALUE.search(value):
+        return f"contains the control or invalid character {bad[0]!r}"
+    return None

@@ -1,0 +1,85 @@
+"""Text to CTC labels and back: sentencepiece BPE units, or characters. Label 0 is the blank."""
+
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from omnirouter.data.errors import UserError
+from omnirouter.data.files import atomic_dir, atomic_write
+
+BLANK, UNKNOWN, SPACE = "<blank>", "<unk>", "▁"
+TOKEN_TYPES = ("bpe", "char")
+
+
+class Tokenizer:
+    """The tokenizer of a language directory: tokens.txt, and bpe.model where the units are BPE."""
+
+    def __init__(self, lang_dir: Path) -> None:
+        self.tokens = _read_tokens(lang_dir / "tokens.txt")
+        self._index = {token: i for i, token in enumerate(self.tokens)}
+        self._bpe = _load_bpe(lang_dir / "bpe.model") if (lang_dir / "bpe.model").exists() else None
+
+    def encode(self, text: str) -> list[int]:
+        """Labels of a transcript, without blanks."""
+        if self._bpe is not None:
+            return self._bpe.encode(text)
+        unknown = self._index[UNKNOWN]
+        return [self._index.get(character, unknown) for character in SPACE.join(text.split())]
+
+    def decode(self, labels: Sequence[int]) -> str:
+        """Words of a label sequence without blanks."""
+        text = "".join(self.tokens[label] for label in labels)
+        return " ".join(text.replace(SPACE, " ").split())
+
+
+def train_tokenizer(texts: Iterable[str], token_type: str, vocab_size: int, output: Path) -> int:
+    """Learn a tokenizer and write its language directory; returns the vocabulary size, blank included.
+
+    bpe learns `vocab_size` units; char takes every character that occurs, and vocab_size is not used.
+    """
+    texts = list(texts)
+    with atomic_dir(output) as folder:
+        if token_type == "bpe":
+            tokens = _train_bpe(texts, vocab_size, folder / "bpe.model")
+        else:
+            characters = sorted({character for text in texts for character in "".join(text.split())})
+            tokens = [BLANK, UNKNOWN, SPACE, *characters]
+        with atomic_write(folder / "tokens.txt") as file:
+            file.writelines(f"{token} {i}\n" for i, token in enumerate(tokens))
+    return len(tokens)
+
+
+def _train_bpe(texts: list[str], vocab_size: int, path: Path) -> list[str]:
+    import sentencepiece
+
+    model = io.BytesIO()  # no file names in the trainer's settings: they are stored in the model, which must not vary
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts), model_writer=model, model_type="bpe", vocab_size=vocab_size,
+            character_coverage=1.0, pad_id=0, pad_piece=BLANK, unk_id=1, unk_piece=UNKNOWN, bos_id=-1, eos_id=-1,
+            normalization_rule_name="identity", num_threads=1, minloglevel=2,
+        )  # fmt: skip
+    except RuntimeError as error:
+        raise UserError(
+            f"sentencepiece cannot learn {vocab_size} units from {len(texts)} transcripts: {error}"
+        ) from error
+    with atomic_write(path, "wb") as file:
+        file.write(model.getvalue())
+    bpe = _load_bpe(path)
+    return [bpe.id_to_piece(i) for i in range(bpe.get_piece_size())]
+
+
+def _load_bpe(path: Path):  # noqa: ANN202 (sentencepiece is imported where it is used)
+    import sentencepiece
+
+    return sentencepiece.SentencePieceProcessor(model_file=str(path))
+
+
+def _read_tokens(path: Path) -> list[str]:
+    if not path.exists():
+        raise UserError(f"{path} does not exist; stage 3 makes it")
+    rows = [line.rsplit(" ", 1) for line in path.read_text(encoding="utf-8").splitlines()]
+    for number, row in enumerate(rows):
+        if len(row) != 2 or row[1] != str(number):
+            raise UserError(f"{path}:{number + 1}: expected 'token {number}'")
+    return [token for token, _ in rows]

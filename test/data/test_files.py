@@ -1,0 +1,91 @@
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from omnirouter.data.files import atomic_dir, atomic_write
+
+
+def entries(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_write_appears_only_when_complete(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "é.txt"
+    with atomic_write(path) as file:
+        file.write("naïve\n")
+        assert not path.exists()
+    assert path.read_bytes() == "naïve\n".encode()
+    assert entries(path.parent) == ["é.txt"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_failed_write_leaves_the_old_file(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    with pytest.raises(error), atomic_write(path, "wb") as file:
+        file.write(b"new")
+        raise error
+    assert path.read_bytes() == b"old"
+    assert entries(tmp_path) == ["a"]
+
+
+def test_write_through_a_link_keeps_the_link(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("target")
+    with atomic_write(tmp_path / "link") as file:
+        file.write("x")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "x"
+
+
+def test_dir_replaces_all_of_the_old_one(tmp_path: Path) -> None:
+    for content in ("one", "two"):
+        with atomic_dir(tmp_path / "d") as folder:
+            (folder / content).write_text(content)
+            (folder / "sub").mkdir()
+            (folder / "sub" / "x").write_text(content)
+    assert entries(tmp_path / "d") == ["sub", "two"]
+    assert (tmp_path / "d" / "sub" / "x").read_text() == "two"
+    assert entries(tmp_path) == ["d"]
+
+
+def test_failed_dir_leaves_the_old_one(tmp_path: Path) -> None:
+    with atomic_dir(tmp_path / "d") as folder:
+        (folder / "x").write_text("old")
+    with pytest.raises(RuntimeError), atomic_dir(tmp_path / "d") as folder:
+        (folder / "x").write_text("new")
+        raise RuntimeError
+    assert (tmp_path / "d" / "x").read_text() == "old"
+    assert entries(tmp_path) == ["d"]
+
+
+def write_and_hang(folder: Path) -> None:
+    with atomic_dir(folder / "d") as new, atomic_write(folder / "f") as file:
+        (new / "half").write_text("half")
+        file.write("half")
+        file.flush()
+        time.sleep(60)
+
+
+def test_kill_leaves_the_old_and_the_next_run_cleans_up(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "f").write_text("old")
+    process = multiprocessing.get_context("fork").Process(target=write_and_hang, args=(tmp_path,))
+    process.start()
+    while len(entries(tmp_path)) < 4 or not list(tmp_path.glob(".d.*/half")):
+        time.sleep(0.01)
+
+    with atomic_write(tmp_path / "f") as file:  # a second run while the first still lives leaves its files alone
+        file.write("old")
+    assert len(entries(tmp_path)) == 4
+
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert entries(tmp_path / "d") == []
+    assert (tmp_path / "f").read_text() == "old"
+    with atomic_dir(tmp_path / "d"), atomic_write(tmp_path / "f") as file:
+        file.write("new")
+    assert entries(tmp_path) == ["d", "f"]

@@ -1,0 +1,48 @@
+"""Batches: every utterance once an epoch, bounded padding, an order that depends on seed and step alone."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from omnirouter.data.errors import UserError
+from omnirouter.data.sampler import BatchConfig, BucketSampler, bounded_batches
+
+FRAMES = np.random.default_rng(0).integers(50, 1500, 997)
+CONFIG = BatchConfig(max_batch_s=60, buckets=8)
+
+
+def test_each_epoch_has_every_utterance_once_within_the_bound() -> None:
+    sampler = BucketSampler(FRAMES, CONFIG, seed=1)
+    for epoch in range(3):
+        batches = sampler.epoch(epoch)
+        assert sorted(itertools.chain(*batches)) == list(range(997))
+        assert max(len(batch) * FRAMES[batch].max() for batch in batches) <= 6000
+    assert sampler.epoch(0) != sampler.epoch(1)
+
+
+def test_buckets_keep_padding_low() -> None:
+    padded = {}
+    for buckets in (1, 20):
+        batches = BucketSampler(FRAMES, BatchConfig(max_batch_s=60, buckets=buckets), seed=1).epoch(0)
+        padded[buckets] = 1 - FRAMES.sum() / sum(len(batch) * FRAMES[batch].max() for batch in batches)
+    assert padded[20] < 0.06 < 0.2 < padded[1]
+
+
+def test_batches_from_any_step_continue_the_same_sequence() -> None:
+    whole = list(itertools.islice(BucketSampler(FRAMES, CONFIG, seed=1).batches_from(0), 700))
+    assert whole[-1][0] >= 2  # over two epochs
+    for step in (1, 250, 699):
+        rest = list(itertools.islice(BucketSampler(FRAMES, CONFIG, seed=1).batches_from(step), 700 - step))
+        assert rest == whole[step:]
+    assert list(itertools.islice(BucketSampler(FRAMES, CONFIG, seed=2).batches_from(0), 9)) != whole[:9]
+
+
+def test_bounded_batches_by_hand() -> None:
+    # 2 x 30 fits in 60, a third would be 3 x 30; 70 alone is over the bound and stands alone
+    assert bounded_batches([0, 1, 2, 3, 4], [30, 20, 10, 70, 10], 60) == [[0, 1], [2], [3], [4]]
+
+
+def test_an_utterance_may_not_be_longer_than_a_batch() -> None:
+    with pytest.raises(UserError, match="max_utterance_s"):
+        BatchConfig(max_batch_s=10, max_utterance_s=30)

@@ -1,0 +1,234 @@
+"""The stage runner: when a step runs, when it is passed over, and what it says when it cannot."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from omnirouter.data.errors import UserError
+from omnirouter.data.stage import Stage, run_stage
+
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a stage that copies `in` to `out` and notes each run in `runs`; keywords replace fields of the stage."""
+    monkeypatch.chdir(tmp_path)
+    Path("in").write_text("first")
+
+    def run(force: bool = False, **changes: object) -> int:
+        fields: dict = {
+            "name": "2 copy",
+            "command": ("bash", "-c", "cp in out; echo >> runs", "copy"),
+            "inputs": {"in": "1"},
+            "optional_inputs": ("maybe",),
+            "outputs": ("out",),
+            "record": Path("records/copy.json"),
+        }
+        return run_stage(Stage(**{**fields, **changes}), force)
+
+    return run
+
+
+def runs() -> int:
+    return Path("runs").read_text().count("\n") if Path("runs").exists() else 0
+
+
+def test_an_unchanged_stage_is_passed_over(step: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert step() == 0
+    capsys.readouterr()
+    assert step() == 0
+    assert runs() == 1
+    assert capsys.readouterr().out.endswith("] stage 2 copy: up to date\n")
+
+
+def change_size() -> None:
+    status = os.stat("in")
+    Path("in").write_text("longer than before")
+    os.utime("in", ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def change_time() -> None:
+    status = os.stat("in")
+    os.utime("in", ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+
+
+CHANGES: dict[str, tuple[Callable[[], object], dict, str]] = {
+    "size of an input": (change_size, {}, ", since in has changed"),
+    "time of an input": (change_time, {}, ", since in has changed"),
+    "a new optional input": (lambda: Path("maybe").touch(), {}, ", since maybe has changed"),
+    "the output is gone": (lambda: os.remove("out"), {}, ", since out has changed"),
+    "the output is another": (lambda: Path("out").write_text("x"), {}, ", since out has changed"),
+    "another argument": (lambda: None, {"command": ("bash", "-c", "cp in out; echo >> runs", "x")}, ", since its comm"),
+    "another input": (lambda: Path("b").touch(), {"inputs": {"in": "1", "b": "1"}}, ", since b has changed"),
+    "one input less": (lambda: None, {"inputs": {}}, ", since in has changed"),
+    "force": (lambda: None, {"force": True}, ""),
+    "the record is gone": (lambda: os.remove("records/copy.json"), {}, ""),
+    "the record is broken": (lambda: Path("records/copy.json").write_text('{"comm'), {}, ""),
+    "no record": (lambda: None, {"record": None}, ""),
+}
+
+
+@pytest.mark.parametrize("change, keywords, reason", CHANGES.values(), ids=CHANGES.keys())
+def test_a_change_makes_it_run_again(
+    step: Run, change: Callable[[], object], keywords: dict, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step()
+    change()
+    capsys.readouterr()
+    assert step(**keywords) == 0
+    assert runs() == 2
+    assert f"] stage 2 copy{reason}" in capsys.readouterr().out
+
+
+def test_a_change_of_what_does_not_count_is_passed_over(step: Run) -> None:
+    step(neutral=("--nj", "4"))
+    step(neutral=("--nj", "8"), prefix=("env", "x=1"))
+    assert runs() == 1
+
+
+def test_prefix_command_and_neutral_arguments_form_one_line(step: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    command = ("bash", "-c", 'echo "$mark" "$@"; touch out', "_", "$(a) b")
+    step(command=command, prefix=("env", "mark=here"), neutral=("--nj", "4"))
+    assert "\nhere $(a) b --nj 4\n" in capfd.readouterr().out
+
+
+def test_directories_count_with_their_visible_files_two_levels_deep(step: Run) -> None:
+    for path in ("dir/a/b/deep", "dir/a/seen", "dir/.hidden", "out/x"):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).touch()
+    fields = {"inputs": {"dir": None}, "command": ("bash", "-c", "echo >> runs")}
+    step(**fields)
+    for path in ("dir/a/b/deep", "dir/.hidden"):
+        Path(path).write_text("changed")
+    step(**fields)
+    assert runs() == 1
+    Path("dir/a/seen").write_text("changed")
+    step(**fields)
+    assert runs() == 2
+    os.remove("out/x")
+    step(**fields)
+    assert runs() == 3
+
+
+def test_missing_inputs_are_named_with_the_stages_that_make_them(step: Run) -> None:
+    Path("out").touch()
+    inputs = {"in": "1", "data/feats.scp": "2", "lang/tokens.txt": "3", "conf/x.yaml": None}
+    with pytest.raises(UserError) as caught:
+        step(inputs=inputs)
+    assert str(caught.value) == (
+        "stage 2 copy lacks data/feats.scp (stage 2 makes it), lang/tokens.txt (stage 3 makes it), conf/x.yaml; "
+        "run with --stage 2"
+    )
+    assert runs() == 0
+
+
+def test_a_missing_output_is_an_error_and_not_recorded(step: Run) -> None:
+    with pytest.raises(UserError, match="stage 2 copy has ended without error, but has not made never, nor"):
+        step(outputs=("out", "never", "nor"))
+    assert not Path("records/copy.json").exists()
+
+
+def test_an_optional_output_may_be_absent_but_counts(step: Run) -> None:
+    fields = {"optional_outputs": ("extra",)}
+    step(**fields)
+    step(**fields)
+    assert runs() == 1
+    Path("extra").touch()
+    step(**fields)
+    assert runs() == 2
+
+
+def test_failure_passes_the_code_on_and_forgets_the_record(step: Run) -> None:
+    step()
+    assert step(command=("bash", "-c", "exit 3")) == 3
+    assert step(command=("bash", "-c", "kill -9 $$")) == 128 + 9
+    step()
+    assert runs() == 2
+
+
+def test_a_stage_killed_while_running_runs_again(step: Run) -> None:
+    step()
+    assert not step(command=("bash", "-c", "test ! -e records/copy.json"))
+
+
+def test_an_input_that_changes_during_the_run_makes_it_run_again(step: Run) -> None:
+    fields = {"command": ("bash", "-c", "cp in out; echo >> runs; [ -e once ] || echo x >> in; touch once")}
+    step(**fields)
+    step(**fields)
+    step(**fields)
+    assert runs() == 2
+
+
+def test_a_program_that_does_not_exist(step: Run) -> None:
+    with pytest.raises(UserError, match="cannot start `no-such-program x`"):
+        step(command=("no-such-program", "x"))
+
+
+def call(*args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "omnirouter.bin.stage", *args]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory, with the package importable in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    return tmp_path
+
+
+def test_command_line(folder: Path) -> None:
+    Path("in").touch()
+    args = ["--name", "5 x", "--record", "r", "--from", "1", "in", "--given", "--output", "out", "--prefix", "env a=b"]
+    command = ["--", "bash", "-c", 'echo "$a" "$@"; touch out', "_", "--force", "--"]
+    first = call(*args, *command, "--nj", "4")
+    assert (first.returncode, first.stderr) == (0, "")
+    assert "\nb --force --nj 4\n" in first.stdout
+    assert call(*args, *command, "--nj", "8").stdout.endswith("stage 5 x: up to date\n")
+    assert "--nj 8" in call(*args, "--force", *command, "--nj", "8").stdout
+
+
+def test_command_line_failures(folder: Path) -> None:
+    failed = call("--name", "5 x", "--", "bash", "-c", "echo own words >&2; exit 7")
+    assert (failed.returncode, failed.stderr) == (7, "own words\nerror: stage 5 x failed (exit code 7)\n")
+    lacking = call("--name", "5 x", "--from", "4", "exp/model.pt", "--", "true")
+    assert lacking.returncode == 1
+    assert lacking.stderr == "error: stage 5 x lacks exp/model.pt (stage 4 makes it); run with --stage 4\n"
+    assert "no command after --" in call("--name", "5 x").stderr
+
+
+def test_starts_fast(folder: Path) -> None:
+    """A recipe calls it a dozen times. No package but the standard library's, which is what takes the time."""
+    code = "import sys; before = set(sys.modules); import omnirouter.bin.stage; print(*set(sys.modules) - before)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    foreign = {name.split(".")[0] for name in loaded} - set(sys.stdlib_module_names)
+    assert foreign == {"omnirouter"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
+def test_kill_takes_the_command_along(folder: Path) -> None:
+    """`kill -9` of the shell that has started the runner ends the runner and its command."""
+    command = "echo $$ > pid; while :; do sleep 0.1; done"
+    script = f'"{sys.executable}" -m omnirouter.bin.stage --name "1 x" -- bash -c "{command}".; true'.replace(
+        "$$", r"\$\$"
+    )
+    shell = subprocess.Popen(["bash", "-c", script.replace('".;', '";')], stdout=subprocess.DEVNULL)
+    wait_for(lambda: Path("pid").exists() and Path("pid").read_text())
+    child = int(Path("pid").read_text())
+    os.kill(shell.pid, signal.SIGKILL)
+    shell.wait()
+    wait_for(lambda: not Path(f"/proc/{child}").exists())
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -1,0 +1,56 @@
+"""Tokenizers: round trips, the blank, reproducible files, clear errors."""
+
+from pathlib import Path
+
+import pytest
+
+from omnirouter.data.errors import UserError
+from omnirouter.data.tokenizer import Tokenizer, train_tokenizer
+
+TEXTS = ["THE CAT SAT ON THE MAT", "A CAT AND A HAT", "THAT HAT IS FLAT", "ÉTÉ"]
+
+
+@pytest.mark.parametrize("kind", ["bpe", "char"])
+def test_round_trip_and_blank(tmp_path: Path, kind: str) -> None:
+    size = train_tokenizer(TEXTS, kind, 30, tmp_path / "lang")
+    tokenizer = Tokenizer(tmp_path / "lang")
+    assert tokenizer.tokens[:2] == ["<blank>", "<unk>"] and len(tokenizer.tokens) == size
+    for text in TEXTS:
+        labels = tokenizer.encode(text)
+        assert 0 not in labels and 1 not in labels
+        assert tokenizer.decode(labels) == text
+
+
+def test_characters_by_hand(tmp_path: Path) -> None:
+    assert train_tokenizer(["AB A", "B"], "char", 0, tmp_path / "lang") == 5
+    assert (tmp_path / "lang/tokens.txt").read_text(encoding="utf-8") == "<blank> 0\n<unk> 1\n▁ 2\nA 3\nB 4\n"
+    assert Tokenizer(tmp_path / "lang").encode("A  BZ") == [3, 2, 4, 1]
+
+
+def test_bpe_files_are_the_same_every_time_and_everywhere(tmp_path: Path) -> None:
+    for name in ("a", "elsewhere/b"):
+        train_tokenizer(TEXTS, "bpe", 30, tmp_path / name)
+    for name in ("tokens.txt", "bpe.model"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "elsewhere/b" / name).read_bytes()
+
+
+def test_bpe_tokens_are_those_of_sentencepiece(tmp_path: Path) -> None:
+    import sentencepiece
+
+    train_tokenizer(TEXTS, "bpe", 30, tmp_path / "lang")
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "lang/bpe.model"))
+    tokenizer = Tokenizer(tmp_path / "lang")
+    assert [processor.piece_to_id(token) for token in tokenizer.tokens] == list(range(30))
+    assert tokenizer.decode(tokenizer.encode("A MAT")) == processor.decode(processor.encode("A MAT"))
+
+
+def test_too_many_units_is_an_error_that_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="5000 units"):
+        train_tokenizer(TEXTS, "bpe", 5000, tmp_path / "lang")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_token_list_names_the_line(tmp_path: Path) -> None:
+    (tmp_path / "tokens.txt").write_text("<blank> 0\nA 7\n")
+    with pytest.raises(UserError, match=r"tokens\.txt:2"):
+        Tokenizer(tmp_path)
