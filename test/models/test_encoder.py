@@ -1,0 +1,147 @@
+"""The encoder as a whole: padding, sharing, sizes, gradients, and an independent attention."""
+
+import pytest
+import torch
+from torch import nn
+
+from omnirouter.data.errors import UserError
+from omnirouter.models.attention import SelfAttention, sinusoidal_positions
+from omnirouter.models.config import LayerPlan, ModelConfig, routing_plan
+from omnirouter.models.ctc import CtcModel, ctc_loss, parameter_counts
+from omnirouter.models.encoder import Encoder
+from omnirouter.models.packing import Packing
+
+SMALL = {"layers": 3, "dim": 32, "heads": 4, "ffn_dim": 64, "experts": 4, "dropout": 0.0, "attention_dropout": 0.0}
+
+
+@pytest.mark.parametrize("encoder", ["dense", "switch", "omnirouter"])
+def test_an_utterance_alone_equals_the_same_in_any_batch(encoder: str) -> None:
+    torch.manual_seed(1)
+    model = CtcModel(ModelConfig(encoder=encoder, **SMALL), 20).eval()
+    lengths = [50, 201, 7, 120, 4]
+    features = [torch.randn(length, 80) for length in lengths]
+    padded = torch.full((5, 201, 80), 1e3)  # what stands in the padding must not matter
+    for row, matrix in zip(padded, features, strict=True):
+        row[: len(matrix)] = matrix
+    together = model(padded, lengths).log_probs_TV.split([length // 4 for length in lengths])
+    for matrix, mine in zip(features, together, strict=True):
+        alone = model(matrix.unsqueeze(0), [len(matrix)]).log_probs_TV
+        torch.testing.assert_close(mine, alone, rtol=0, atol=1e-4)
+
+
+def test_balance_loss_and_statistics_do_not_see_padding() -> None:
+    torch.manual_seed(1)
+    encoder = Encoder(ModelConfig(encoder="omnirouter", **SMALL)).eval()
+    x = torch.randn(1, 40, 80)
+    alone = encoder(x, [40], with_routing=True)
+    wider = torch.cat((x, torch.randn(1, 400, 80)), dim=1)
+    padded = encoder(torch.cat((wider, wider)), [40, 40], with_routing=True)  # the same tokens twice
+    torch.testing.assert_close(padded.balance_loss, alone.balance_loss)
+    assert [len(routing.probs_TN) for routing in padded.routing.values()] == [20, 20, 20]
+
+
+@pytest.mark.parametrize("encoder", ["switch", "omnirouter"])
+def test_ctc_alone_gives_every_router_a_gradient_with_one_expert_a_token(encoder: str) -> None:
+    torch.manual_seed(1)
+    model = CtcModel(ModelConfig(encoder=encoder, top_k=1, **SMALL), 20)
+    ctc_loss(model(torch.randn(2, 80, 80), [80, 60]), torch.arange(1, 9), [5, 3]).backward()
+    assert len(model.encoder.routers) == {"switch": 3, "omnirouter": 1}[encoder]
+    for router in model.encoder.routers:
+        assert router.weight.grad.abs().max() > 1e-6
+
+
+def test_omnirouter_with_equal_routers_is_switch_with_the_same() -> None:
+    """Eq. 6 is eq. 1 with one W: a Switch encoder whose routers are all set to it computes the same."""
+    torch.manual_seed(1)
+    omni, switch = (CtcModel(ModelConfig(encoder=kind, **SMALL), 9).eval() for kind in ("omnirouter", "switch"))
+    state = omni.state_dict()
+    for layer in (1, 2):
+        state[f"encoder.routers.{layer}.weight"] = state["encoder.routers.0.weight"]
+    switch.load_state_dict(state)
+    x = torch.randn(2, 64, 80)
+    torch.testing.assert_close(switch(x, [64, 30]).log_probs_TV, omni(x, [64, 30]).log_probs_TV)
+
+
+def test_a_shared_router_is_one_parameter_under_one_name() -> None:
+    names = [name for name in CtcModel(ModelConfig(**SMALL), 9).state_dict() if "router" in name]
+    assert names == ["encoder.routers.0.weight"]
+
+
+def test_groups_and_sparse_layers() -> None:
+    omni = ModelConfig(encoder="omnirouter", layers=4, moe_groups=[[2, 2], [2, 4]], dim=32, heads=4, ffn_dim=8)
+    assert routing_plan(omni) == [LayerPlan(2, 0), LayerPlan(2, 0), LayerPlan(4, 1), LayerPlan(4, 1)]
+    switch = ModelConfig(encoder="switch", layers=4, moe_groups=[[2, 2], [2, 4]], dim=32, heads=4, ffn_dim=8)
+    assert routing_plan(switch) == [LayerPlan(2, 0), LayerPlan(2, 1), LayerPlan(4, 2), LayerPlan(4, 3)]
+    second = ModelConfig(encoder="omnirouter", layers=4, moe_every=2, experts=3, dim=32, heads=4, ffn_dim=8)
+    assert routing_plan(second) == [LayerPlan(), LayerPlan(3, 0), LayerPlan(), LayerPlan(3, 0)]
+    encoder = Encoder(omni)
+    assert [router.weight.shape for router in encoder.routers] == [(32, 2), (32, 4)]
+    output = encoder(torch.randn(1, 40, 80), [40], with_routing=True)
+    assert [routing.probs_TN.shape[1] for routing in output.routing.values()] == [2, 2, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"encoder": "moe"}, "encoder"),
+        ({"balance": "none"}, "balance"),
+        ({"heads": 5}, "heads"),
+        ({"layers": 4, "moe_groups": [[2, 2]]}, "moe_groups"),
+        ({"moe_groups": [[16]]}, "moe_groups"),
+        ({"experts": 2, "top_k": 3}, "top_k"),
+        ({"dropout": 1.0}, "dropout"),
+    ],
+)
+def test_impossible_configurations_are_refused_by_name(fields: dict, word: str) -> None:
+    with pytest.raises(UserError, match=word):
+        ModelConfig(**fields)
+
+
+def test_layer_drop_leaves_out_blocks_in_training_only() -> None:
+    torch.manual_seed(1)
+    encoder = Encoder(ModelConfig(layer_drop=0.5, **SMALL))
+    x = torch.randn(1, 40, 80)
+    ran = [len(encoder.train()(x, [40], with_routing=True).routing) for _ in range(200)]
+    assert 1.2 < sum(ran) / len(ran) < 1.8  # 1.5 of 3 expected, standard error 0.06
+    assert len(encoder.eval()(x, [40], with_routing=True).routing) == 3
+
+
+# The paper's sizes: 16 layers, FFN 4096, V = 8192. Printed: 84M dense; 156, 290, 559M with 2, 4, 8 experts at 512.
+@pytest.mark.parametrize(("experts", "millions"), [(2, 155.5), (4, 289.9), (8, 558.6)])
+def test_parameter_counts_of_the_paper(experts: int, millions: float) -> None:
+    with torch.device("meta"):
+        moe = CtcModel(ModelConfig(encoder="omnirouter", experts=experts), 8192)
+        dense = CtcModel(ModelConfig(encoder="dense"), 8192)
+    total, active = parameter_counts(moe)
+    assert round(total / 1e6, 1) == millions
+    assert active == parameter_counts(dense)[0] + 512 * experts  # all that a token pays more is the router
+    assert round(sum(p.numel() for p in dense.encoder.blocks.parameters()) / 1e6, 1) == 84.0
+
+
+def test_attention_equals_torch_multi_head_attention() -> None:
+    torch.manual_seed(1)
+    mine, its = SelfAttention(32, 4, 0.0), nn.MultiheadAttention(32, 4, bias=False, batch_first=True)
+    with torch.no_grad():
+        its.in_proj_weight.copy_(mine.qkv.weight)
+        its.out_proj.weight.copy_(mine.out.weight)
+    packing = Packing([9, 4])
+    x = torch.randn(2, 9, 32)
+    y = mine(packing.pack(x), packing)
+    wanted, _ = its(x, x, x, key_padding_mask=torch.arange(9) >= torch.tensor([[9], [4]]))
+    torch.testing.assert_close(y, torch.cat((wanted[0], wanted[1, :4])))
+
+
+def test_packing_is_undone_by_unpacking() -> None:
+    packing = Packing([3, 1, 2])
+    x = torch.arange(12.0).view(3, 4, 1)[:, :3]
+    packed = packing.pack(x)
+    assert packed.flatten().tolist() == [0, 1, 2, 4, 8, 9]
+    assert packing.unpack(packed).squeeze(2).tolist() == [[0, 1, 2], [4, 0, 0], [8, 9, 0]]
+    assert packing.positions(torch.device("cpu")).tolist() == [0, 1, 2, 0, 0, 1]
+
+
+def test_sinusoidal_positions_by_hand() -> None:
+    encoded = sinusoidal_positions(torch.tensor([0, 3]), 4)  # rates 1 and 1/100
+    torch.testing.assert_close(encoded[0], torch.tensor([0.0, 0.0, 1.0, 1.0]))
+    wanted = torch.tensor([3.0, 0.03, 3.0, 0.03])
+    torch.testing.assert_close(encoded[1], torch.cat((wanted[:2].sin(), wanted[2:].cos())))

@@ -1,0 +1,84 @@
+"""The sorted dispatch against a slow one-hot reference, and the initialisation."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from omnirouter.models.experts import Experts, FeedForward
+from omnirouter.models.router import Routing
+
+
+def reference(experts: Experts, x: Tensor, routing: Routing) -> Tensor:
+    """Eq. 2 as written: every expert runs on every token, a one-hot gate keeps the chosen ones."""
+    gate = torch.zeros_like(routing.probs_TN)
+    for k in range(routing.experts_TK.shape[1]):
+        gate = gate + F.one_hot(routing.experts_TK[:, k], gate.shape[1]) * routing.weights_TK[:, k : k + 1]
+    hidden = torch.relu(torch.einsum("td,nfd->ntf", x, experts.inner_weight) + experts.inner_bias[:, None])
+    y = torch.einsum("ntf,ndf->ntd", hidden, experts.outer_weight) + experts.outer_bias[:, None]
+    return torch.einsum("ntd,tn->td", y, gate)
+
+
+def random_routing(tokens: int, logits: Tensor, k: int) -> Routing:
+    probs = (torch.randn(tokens, len(logits)) + logits).softmax(1).requires_grad_()
+    weights, chosen = probs.topk(k, dim=1)
+    return Routing(probs, chosen, weights)
+
+
+@pytest.mark.parametrize("k", [1, 2, 4])
+@pytest.mark.parametrize("tokens", [1, 7, 300])
+@pytest.mark.parametrize("skew", [[0.0, 0, 0, 0], [8.0, 0, 0, 0], [0.0, 0, -99, -99]], ids=["even", "skewed", "empty"])
+def test_dispatch_equals_one_hot_reference(k: int, tokens: int, skew: list[float]) -> None:
+    torch.manual_seed(0)
+    experts = Experts(16, 24, 4, dropout=0.0)
+    x = torch.randn(tokens, 16, requires_grad=True)
+    routing = random_routing(tokens, torch.tensor(skew), k)
+    wanted, got = reference(experts, x, routing), experts(x, routing)
+    torch.testing.assert_close(got, wanted)
+    inputs = [x, routing.probs_TN, *experts.parameters()]
+    direction = torch.randn_like(wanted)
+    for mine, its in zip(
+        torch.autograd.grad(got, inputs, direction, retain_graph=True),
+        torch.autograd.grad(wanted, inputs, direction),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-5)
+
+
+def test_empty_expert_has_a_zero_gradient_not_none() -> None:
+    experts = Experts(8, 8, 3, dropout=0.0)
+    probs = torch.tensor([[0.8, 0.1, 0.1]] * 5)
+    experts(
+        torch.randn(5, 8), Routing(probs, probs.argmax(1, keepdim=True), probs.amax(1, keepdim=True))
+    ).sum().backward()
+    for parameter in experts.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad[0].abs().sum() > 0
+        assert parameter.grad[1:].abs().sum() == 0
+
+
+def test_each_expert_is_initialised_as_linear() -> None:
+    torch.manual_seed(0)
+    experts, dense = Experts(64, 256, 8, 0.0), FeedForward(64, 256, 0.0)
+    # nn.Linear is uniform within ±1/sqrt(fan-in): 1/8 for the inner weights, 1/16 for the outer.
+    for weight, linear, bound in (
+        (experts.inner_weight, dense.inner, 1 / 8),
+        (experts.outer_weight, dense.outer, 1 / 16),
+    ):
+        for expert in weight.detach():
+            assert 0.99 * bound < expert.abs().max() <= bound
+            assert expert.std() == pytest.approx(bound / 3**0.5, rel=0.05)
+            assert expert.std() == pytest.approx(linear.weight.std().item(), rel=0.05)
+    assert not torch.equal(experts.inner_weight[0], experts.inner_weight[1])
+
+
+def test_one_expert_with_probability_one_is_the_dense_network() -> None:
+    torch.manual_seed(0)
+    experts, dense = Experts(16, 32, 1, 0.0), FeedForward(16, 32, 0.0)
+    with torch.no_grad():
+        dense.inner.weight.copy_(experts.inner_weight[0])
+        dense.inner.bias.copy_(experts.inner_bias[0])
+        dense.outer.weight.copy_(experts.outer_weight[0])
+        dense.outer.bias.copy_(experts.outer_bias[0])
+    x, ones = torch.randn(9, 16), torch.ones(9, 1)
+    torch.testing.assert_close(experts(x, Routing(ones, torch.zeros(9, 1, dtype=torch.long), ones)), dense(x))
