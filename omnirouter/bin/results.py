@@ -1,0 +1,25 @@
+"""Write the table of all results below an experiment directory to RESULTS.md, and print it."""
+
+import argparse
+from pathlib import Path
+
+from omnirouter.bin._main import run
+from omnirouter.scoring.results import HEADLINES, write_results
+
+
+def main() -> None:
+    """Parse the command line, write the table and print it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("exp", type=Path, help="directory of the experiments: every exp/*/decode_*/score is a row")
+    parser.add_argument(
+        "--headline",
+        choices=list(HEADLINES),
+        default="raw",
+        help="rate that leads the table, with its interval: raw for spelling and digit corpora (default), or whisper",
+    )
+    args = parser.parse_args()
+    print(write_results(args.exp, args.headline))
+
+
+if __name__ == "__main__":
+    run(main)
