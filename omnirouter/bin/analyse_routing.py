@@ -1,0 +1,37 @@
+"""Analyse the routing of a trained model on a data directory (stage 7): writes EXP/routing_SET/routing.{txt,json}."""
+
+import argparse
+import json
+from pathlib import Path
+
+from omnirouter.analysis.routing import analyse_routing, routing_json, routing_table
+from omnirouter.bin._main import run
+from omnirouter.data.dataset import ordered_batches, read_feature_dir
+from omnirouter.data.files import atomic_dir
+from omnirouter.training.devices import choose_device
+from omnirouter.training.experiment import load_experiment
+
+
+def main() -> None:
+    """Parse arguments and analyse."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--exp", type=Path, required=True, help="finished experiment directory")
+    parser.add_argument("--data", type=Path, required=True, help="data directory with features")
+    parser.add_argument("--batch-s", type=float, default=200.0, help="most padded audio in a batch, in seconds")
+    parser.add_argument("--ngpu", type=int, choices=(0, 1), help="GPUs to use (default: one if there is one)")
+    args = parser.parse_args()
+    device = choose_device(args.ngpu)
+    model, _ = load_experiment(args.exp)
+    layers = analyse_routing(model.to(device), ordered_batches(read_feature_dir(args.data), args.batch_s))
+    if not layers:
+        print(f"{args.exp}: a dense encoder has no routing to analyse")
+        return
+    table = routing_table(layers)
+    with atomic_dir(args.exp / f"routing_{args.data.name}") as folder:
+        (folder / "routing.txt").write_text(table, encoding="utf-8")
+        (folder / "routing.json").write_text(json.dumps(routing_json(layers), indent=1) + "\n", encoding="utf-8")
+    print(table, end="")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,105 @@
+"""The configuration of an experiment: what conf/*.yaml holds, section by section."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omnirouter.data.errors import UserError
+from omnirouter.data.fields import build, load_yaml, override
+from omnirouter.data.sampler import BatchConfig
+from omnirouter.data.specaugment import SpecAugmentConfig
+from omnirouter.models.config import ModelConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    lr: float = 1e-3
+    """Peak learning rate."""
+    warmup_steps: int = 64000
+    """Steps of linear growth from 0 to the peak."""
+    cosine_steps: int = 60000
+    """Steps of cosine decay after the warm-up."""
+    cosine_end_ratio: float = 0.5
+    """Learning rate at the end of the cosine, as a share of the peak."""
+    step_every: int = 60000
+    """Steps between two decays after the cosine; the first comes this long after its end."""
+    step_factor: float = 0.5
+    """Factor of each of these decays."""
+    weight_decay: float = 0.01
+    """AdamW's decay of matrices; norms, biases and routers have none."""
+    beta1: float = 0.9
+    beta2: float = 0.98
+    clip_norm: float = 0.1
+    """Largest gradient norm; the gradient is that of the loss averaged over utterances."""
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0 or self.clip_norm <= 0 or min(self.warmup_steps, self.cosine_steps, self.step_every) < 1:
+            raise UserError("optim: lr, clip_norm, warmup_steps, cosine_steps and step_every must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    max_steps: int = 1000000
+    """Training ends after this many steps at the latest."""
+    balance_weight: float = 10.0
+    """Weight of the load-balancing loss, beside a CTC loss summed over an utterance and averaged over utterances."""
+    seed: int = 1
+    """Of initial weights, batches, augmentation and dropout."""
+    log_every: int = 50
+    """Steps between two records in metrics.jsonl."""
+    valid_every: int = 1000
+    """Steps between two validations; each writes a checkpoint."""
+    valid_batch_s: float = 200.0
+    """Most padded audio in a validation batch."""
+    patience: int = 10
+    """Training ends after this many validations in a row without a lower word error rate."""
+    average_best: int = 5
+    """The final model is the average of this many checkpoints with the lowest dev word error rates."""
+    checkpoint_every_s: float = 240.0
+    """Longest time between two checkpoints; also counted in steps by valid_every."""
+    threads: int = 0
+    """CPU threads of the training process; 0: all cores."""
+    workers: int = 1
+    """Processes that load batches ahead; 0: none, load in the training process."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_steps", "log_every", "valid_every", "patience", "average_best"):
+            if getattr(self, name) < 1:
+                raise UserError(f"training.{name}: must be at least 1, is {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+    """All sections; each field of each section can be set in a YAML file or by --set section.key=value."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    specaugment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Nested dictionary of every field, defaults included."""
+        return dataclasses.asdict(self)
+
+
+def load_config(path: Path, settings: Sequence[str] = ()) -> ExperimentConfig:
+    """Read a YAML configuration and apply settings `section.key=value`; unknown keys raise UserError.
+
+    A top-level key `base` names another file, relative to this one, whose values this one's replace.
+    """
+    return build(ExperimentConfig, override(_with_base(path), settings), str(path))
+
+
+def _with_base(path: Path) -> dict[str, Any]:
+    values = load_yaml(path)
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    merged = _with_base(path.parent / base)
+    for section, fields in values.items():
+        known = merged.get(section)
+        merged[section] = {**known, **fields} if isinstance(known, dict) and isinstance(fields, dict) else fields
+    return merged

@@ -1,0 +1,104 @@
+"""The experiment directory: made once, self-contained, never overwritten by another configuration."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from omnirouter.data.errors import UserError
+from omnirouter.data.features import FeatureStats
+from omnirouter.data.fields import build, differences, load_yaml
+from omnirouter.data.files import atomic_dir, atomic_write
+from omnirouter.data.tokenizer import Tokenizer
+from omnirouter.models.config import ModelConfig
+from omnirouter.models.ctc import CtcModel, parameter_counts
+from omnirouter.training import checkpoint
+from omnirouter.training.config import ExperimentConfig
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an experiment is trained from."""
+
+    train: Path
+    dev: Path
+    lang: Path
+    init: Path | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Paths, and a digest of what lies there: the same names with other data are another experiment."""
+        files = [self.train / name for name in ("feats.scp", "text")] + [
+            self.dev / name for name in ("feats.scp", "text")
+        ]
+        files += sorted(self.lang.glob("*")) + ([self.init / "model.pt"] if self.init else [])
+        digest = hashlib.sha256()
+        for path in files:
+            if not path.exists():
+                maker = {"feats.scp": "stage 2", "text": "stage 1"}.get(path.name, "stage 4 of that experiment")
+                raise UserError(f"{path} does not exist; {maker} makes it")
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        paths = {"train": self.train, "dev": self.dev, "lang": self.lang, "init": self.init}
+        return {
+            **{name: str(path) if path else None for name, path in paths.items()},
+            "digest": digest.hexdigest()[:16],
+        }
+
+
+def open_experiment(exp: Path, config: ExperimentConfig, inputs: Inputs, restart: bool) -> bool:
+    """Make the experiment directory, or take up the one there; returns whether its training is already finished.
+
+    Raises UserError when the directory holds another configuration or other inputs. restart: what is there is deleted.
+    """
+    if restart and exp.exists():
+        doomed = exp.with_name(f".{exp.name}.removed")
+        shutil.rmtree(doomed, ignore_errors=True)
+        exp.rename(doomed)
+        shutil.rmtree(doomed)
+    wanted = {**config.as_dict(), "inputs": inputs.as_dict()}
+    if (exp / "config.yaml").exists():
+        changed = differences(load_yaml(exp / "config.yaml"), wanted)
+        if changed:
+            lines = "\n  ".join(changed)
+            raise UserError(f"{exp} is another experiment:\n  {lines}\ngive this one a --name of its own, or --restart")
+        return (exp / "model.pt").exists()
+    (exp / "checkpoints").mkdir(parents=True, exist_ok=True)
+    with atomic_dir(exp / "lang") as folder:
+        shutil.copytree(inputs.lang, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
+    with atomic_write(exp / "config.yaml") as file:
+        yaml.safe_dump(wanted, file, sort_keys=False, allow_unicode=True)
+    return False
+
+
+def build_model(config: ExperimentConfig, tokenizer: Tokenizer, stats: FeatureStats) -> CtcModel:
+    """Make a model with seeded random weights and the given feature statistics."""
+    torch.manual_seed(config.training.seed)
+    model = CtcModel(config.model, len(tokenizer.tokens))
+    model.feature_mean.copy_(torch.from_numpy(stats.mean))
+    model.feature_std.copy_(torch.from_numpy(stats.std))
+    return model
+
+
+def load_experiment(exp: Path) -> tuple[CtcModel, Tokenizer]:
+    """Load the final model of an experiment, in eval mode, and its tokenizer."""
+    if not (exp / "model.pt").exists():
+        raise UserError(f"{exp / 'model.pt'} does not exist: training (stage 4) of {exp.name} is not finished")
+    tokenizer = Tokenizer(exp / "lang")
+    config = build(ModelConfig, load_yaml(exp / "config.yaml")["model"], str(exp / "config.yaml"))
+    model = CtcModel(config, len(tokenizer.tokens))
+    model.load_state_dict(checkpoint.load(exp / "model.pt"))
+    return model.eval(), tokenizer
+
+
+def write_final_model(exp: Path, best: Sequence[Path], model: CtcModel, steps: int) -> None:
+    """Average the best checkpoints to model.pt, whose presence says that training is finished."""
+    total, active = parameter_counts(model)
+    with atomic_write(exp / "model_info.json") as file:
+        json.dump({"parameters": total, "active_parameters": active, "steps": steps}, file)
+        file.write("\n")
+    checkpoint.save(checkpoint.average(best), exp / "model.pt")

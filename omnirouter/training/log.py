@@ -1,0 +1,25 @@
+"""The training log: on the console beside the progress bar, and in a file."""
+
+import logging
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+LOG = logging.getLogger("omnirouter")
+
+
+class _TqdmHandler(logging.StreamHandler):
+    """Console lines that do not tear a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stdout)
+
+
+def log_to(path: Path) -> None:
+    """Send the log to the console and, with times, to a file."""
+    LOG.setLevel(logging.INFO)
+    LOG.propagate = False
+    file = logging.FileHandler(path, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    LOG.handlers = [_TqdmHandler(), file]

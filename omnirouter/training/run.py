@@ -1,0 +1,49 @@
+"""Training from data directories to a finished experiment."""
+
+from pathlib import Path
+
+import torch
+
+from omnirouter.data.dataset import TrainingData, read_feature_dir, training_batches
+from omnirouter.data.features import feature_stats, load_features
+from omnirouter.data.sampler import BucketSampler
+from omnirouter.data.tokenizer import Tokenizer
+from omnirouter.models.ctc import parameter_counts
+from omnirouter.training.config import ExperimentConfig
+from omnirouter.training.devices import cpu_count
+from omnirouter.training.experiment import Inputs, build_model, open_experiment, write_final_model
+from omnirouter.training.initial import initialise
+from omnirouter.training.log import LOG, log_to
+from omnirouter.training.selection import select_trainable
+from omnirouter.training.trainer import Trainer
+
+
+def train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.device, restart: bool = False) -> None:
+    """Train an experiment, go on with it, or say that it is finished."""
+    if open_experiment(exp, config, inputs, restart):
+        print(f"{exp}: training is finished; --restart begins anew")
+        return
+    log_to(exp / "train.log")
+    torch.set_num_threads(config.training.threads or cpu_count())
+    tokenizer = Tokenizer(exp / "lang")
+    utterances = read_feature_dir(inputs.train)
+    labels = [tokenizer.encode(utterance.text) for utterance in utterances]
+    kept = select_trainable(utterances, labels, config, exp / "dropped_utts")
+    utterances, labels = [utterances[i] for i in kept], [labels[i] for i in kept]
+    stats = feature_stats(load_features(utterance.place, utterance.utt_id) for utterance in utterances)
+    stats.save(exp / "feature_stats.json")
+
+    model = build_model(config, tokenizer, stats)
+    if inputs.init is not None:
+        initialise(model, tokenizer.tokens, inputs.init)
+    total, active = parameter_counts(model)
+    audio_h = sum(utterance.frames for utterance in utterances) / 360000
+    LOG.info("%s: %.2fM parameters, %.2fM active per token, %d units; %d utterances, %.2f h, on %s",
+             exp, total / 1e6, active / 1e6, len(tokenizer.tokens), len(utterances), audio_h, device)  # fmt: skip
+    trainer = Trainer(exp, config, model.to(device), tokenizer, read_feature_dir(inputs.dev))
+    data = TrainingData(utterances, labels, config.specaugment, stats.mean, config.training.seed)
+    sampler = BucketSampler([utterance.frames for utterance in utterances], config.batch, config.training.seed)
+    best = trainer.run(training_batches(data, sampler, trainer.step, config.training.workers))
+    write_final_model(exp, best, model, trainer.step)
+    LOG.info("finished after %d steps; %s/model.pt is the average of the checkpoints of steps %s",
+             trainer.step, exp, ", ".join(path.stem.removeprefix("best_") for path in best))  # fmt: skip

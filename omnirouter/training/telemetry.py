@@ -1,0 +1,125 @@
+"""Figures of a training run, averaged over intervals: metrics.jsonl, TensorBoard and warnings about the routing."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from omnirouter.models.router import Routing, expert_load
+
+STARVED_SHARE = 0.01
+UNIFORM_MARGIN = 1.05
+
+
+def routing_figures(routing: Routing) -> Tensor:
+    """Figures of one layer and batch, (2 N + 3,).
+
+    Load per expert, mean probability per expert, then means of the entropy (nats), of the top-1 probability and of its
+    margin over the second.
+    """
+    probs = routing.probs_TN.detach()
+    top = probs.topk(min(2, probs.shape[1]), dim=1).values
+    entropy = -torch.special.xlogy(probs, probs).sum(dim=1).mean()
+    scalars = torch.stack((entropy, top[:, 0].mean(), (top[:, 0] - top[:, -1]).mean()))
+    return torch.cat((expert_load(routing), probs.mean(dim=0), scalars))
+
+
+class Telemetry:
+    """Sums of figures since the last record; part of a checkpoint, so that a resumed run writes the same records."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._routing: dict[int, Tensor] = {}
+        self._routed: dict[int, int] = {}
+
+    def add(self, figures: Mapping[str, float], routing: Mapping[int, Routing]) -> None:
+        """Add one step's figures and routing."""
+        for name, value in figures.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        for layer, decisions in routing.items():
+            seen = routing_figures(decisions)  # stays on its device: no waiting for it
+            self._routing[layer] = self._routing[layer] + seen if layer in self._routing else seen
+            self._routed[layer] = self._routed.get(layer, 0) + 1
+
+    def sum(self, name: str) -> float:
+        """Sum of a figure since the last record."""
+        return self._sums.get(name, 0.0)
+
+    def routing_record(self) -> dict[str, dict[str, Any]]:
+        """Means per MoE layer (named from 1) since the last record."""
+        record = {}
+        for layer in sorted(self._routing):
+            mean = (self._routing[layer] / self._routed[layer]).tolist()
+            experts = (len(mean) - 3) // 2
+            names = ("entropy", "top1_prob", "margin")
+            load, prob = mean[:experts], mean[experts : 2 * experts]
+            record[str(layer + 1)] = {"load": load, "prob": prob, **dict(zip(names, mean[2 * experts :], strict=True))}
+        return record
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        routing = {layer: figures.cpu() for layer, figures in self._routing.items()}
+        return {"sums": dict(self._sums), "routing": routing, "routed": dict(self._routed)}
+
+    def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Take up the state of a checkpoint."""
+        self._sums, self._routed = dict(state["sums"]), dict(state["routed"])
+        self._routing = {layer: figures.to(device) for layer, figures in state["routing"].items()}
+
+
+def routing_warnings(record: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Say which experts are starved and which layers' routers do not decide."""
+    warnings = []
+    for layer, figures in record.items():
+        experts = len(figures["load"])
+        starved = [j + 1 for j, share in enumerate(figures["load"]) if share < STARVED_SHARE]
+        if starved:
+            warnings.append(f"layer {layer}: expert {starved} gets less than {STARVED_SHARE:.0%} of the tokens")
+        if experts > 1 and figures["top1_prob"] < UNIFORM_MARGIN / experts:
+            warnings.append(
+                f"layer {layer}: mean top-1 probability {figures['top1_prob']:.3f} is that of a uniform router"
+            )
+    return warnings
+
+
+class MetricsFile:
+    """metrics.jsonl: one record a line, appended; cut back to a checkpoint's length on resume, so no step is twice."""
+
+    def __init__(self, path: Path, length: int) -> None:
+        self._file = open(path, "ab")
+        self._file.truncate(length)
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Append a record."""
+        self._file.write(json.dumps(record).encode() + b"\n")
+
+    def sync(self) -> int:
+        """Force all records to disk and return the file's length in bytes."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return os.fstat(self._file.fileno()).st_size
+
+
+def tensorboard_writer(folder: Path, first_step: int) -> Any | None:
+    """Open a TensorBoard writer that drops what a killed run wrote from a step on; None where it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=first_step)
+
+
+def flatten(record: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """Name the numbers of a nested record `a/b/c`; list items by position from 1."""
+    flat: dict[str, float] = {}
+    for key, value in record.items():
+        items = dict(enumerate(value, 1)) if isinstance(value, list) else value
+        if isinstance(items, Mapping):
+            flat |= flatten(items, f"{prefix}{key}/")
+        elif isinstance(items, (int, float)):
+            flat[f"{prefix}{key}"] = items
+    return flat

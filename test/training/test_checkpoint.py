@@ -1,0 +1,41 @@
+"""Checkpoints: averages, damaged files, how many are kept."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from omnirouter.data.errors import UserError
+from omnirouter.training import checkpoint
+
+
+def test_average_by_hand(tmp_path: Path) -> None:
+    for i, values in enumerate(([1.0, 2.0], [3.0, 8.0], [5.0, 2.0])):
+        checkpoint.save({"w": torch.tensor(values)}, tmp_path / f"{i}.pt")
+    mean = checkpoint.average([tmp_path / f"{i}.pt" for i in range(3)])
+    assert mean["w"].tolist() == [3.0, 4.0] and mean["w"].dtype == torch.float32
+
+
+def test_the_last_two_are_kept(tmp_path: Path) -> None:
+    for step in (5, 10, 100):
+        checkpoint.save_step({"step": step}, tmp_path, step)
+    assert checkpoint.steps(tmp_path) == [10, 100]
+
+
+def test_a_damaged_file_says_what_to_do(tmp_path: Path) -> None:
+    checkpoint.save({"w": torch.ones(1000)}, tmp_path / "step_1.pt")
+    whole = (tmp_path / "step_1.pt").read_bytes()
+    (tmp_path / "step_1.pt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="step_1.pt: damaged.*delete it"):
+        checkpoint.load(tmp_path / "step_1.pt")
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple:
+            return Path.touch, (tmp_path / "pwned",)
+
+    torch.save({"w": Trap()}, tmp_path / "evil.pt")
+    with pytest.raises(UserError):
+        checkpoint.load(tmp_path / "evil.pt")
+    assert not (tmp_path / "pwned").exists()
