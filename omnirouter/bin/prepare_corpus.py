@@ -1,0 +1,83 @@
+"""Stage 1: turn a corpus into Kaldi-style data directories, `OUTPUT/<set>/`."""
+
+import argparse
+import os
+from pathlib import Path
+
+from omnirouter.bin._main import run
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return count
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the parser: one sub-command a corpus."""
+    parser = argparse.ArgumentParser(prog="python -m omnirouter.bin.prepare_corpus", description=__doc__)
+    corpora = parser.add_subparsers(dest="corpus", required=True, metavar="CORPUS")
+    _add_mini(corpora)
+    an4 = _add(corpora, "an4", "CMU AN4: train, dev (whole speakers held out from train) and its official test set")
+    _add_corpus_dir(an4, "downloads/an4", "holds etc/ and wav/")
+    libri = _add(corpora, "mini_librispeech", "train_clean_5, dev_clean_2, and test_seg, which is cut by segments")
+    _add_corpus_dir(libri, "downloads/LibriSpeech", "holds train-clean-5/ and dev-clean-2/, itself or in LibriSpeech/")
+    _add_audio_dir(libri, "where the long recordings of test_seg go")
+    kaldi = _add(corpora, "kaldi", "your own corpus: DIR/<set>/ are Kaldi data directories; checked, completed, copied")
+    kaldi.add_argument("--corpus-dir", type=Path, required=True, help="holds train/, dev/, …, each with wav.scp …")
+    kaldi.add_argument("--allow-pipes", action="store_true", help="accept wav.scp entries that are shell commands")
+    return parser
+
+
+def _add(corpora: argparse._SubParsersAction, name: str, help: str) -> argparse.ArgumentParser:
+    parser = corpora.add_parser(
+        name, help=help, description=help, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, default=Path("data"), help="parent of the data directories")
+    return parser
+
+
+def _add_corpus_dir(parser: argparse.ArgumentParser, default: str, content: str) -> None:
+    parser.add_argument("--corpus-dir", type=Path, default=Path(default), help=f"the corpus as published: {content}")
+
+
+def _add_audio_dir(parser: argparse.ArgumentParser, help: str) -> None:
+    parser.add_argument("--audio-dir", type=Path, default=Path("wavs"), help=f"{help}: AUDIO_DIR/<set>/*.flac")
+
+
+def _add_mini(corpora: argparse._SubParsersAction) -> None:
+    mini = _add(corpora, "mini", "synthetic English commands, made here with eSpeak NG: train, dev and test")
+    _add_audio_dir(mini, "where the audio goes")
+    mini.add_argument("--train-utterances", type=_count, default=5850, help="about 2.5 s each")
+    mini.add_argument("--dev-utterances", type=_count, default=304, help="6 words each on average")
+    mini.add_argument("--test-utterances", type=_count, default=1760, help="6 words each on average")
+    mini.add_argument("--seed", type=int, default=0, help="same seed, same bytes")
+    mini.add_argument("--nj", type=_count, default=os.cpu_count() or 1, help="parallel processes")
+
+
+def main() -> None:
+    """Prepare the corpus of the sub-command; imports only what that corpus needs."""
+    args = get_parser().parse_args()
+    if args.corpus == "mini":
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy starts a thread a core in each of nj processes
+        from omnirouter.corpora.mini import prepare_mini
+
+        counts = {"test": args.test_utterances, "dev": args.dev_utterances, "train": args.train_utterances}
+        prepare_mini(args.output, args.audio_dir, counts, args.seed, args.nj)
+    elif args.corpus == "an4":
+        from omnirouter.corpora.an4 import prepare_an4
+
+        prepare_an4(args.corpus_dir, args.output)
+    elif args.corpus == "mini_librispeech":
+        from omnirouter.corpora.mini_librispeech import prepare_mini_librispeech
+
+        prepare_mini_librispeech(args.corpus_dir, args.output, args.audio_dir)
+    else:
+        from omnirouter.corpora.kaldi import prepare_kaldi
+
+        prepare_kaldi(args.corpus_dir, args.output, args.allow_pipes)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,168 @@
+"""Downloads of public corpora: resumed when interrupted, verified, and extracted aside before they appear."""
+
+import hashlib
+import os
+import tarfile
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path, PurePosixPath
+
+from tqdm import tqdm
+
+from omnirouter.data.errors import UserError
+from omnirouter.data.files import atomic_dir
+
+CHUNK_BYTES = 1 << 18
+TIMEOUT_S = 60
+ATTEMPTS = 3  # at each URL; each goes on where the one before it was cut off
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A tar archive: where it is, tried in order, its digest, and the one folder in it that is wanted."""
+
+    urls: tuple[str, ...]
+    algorithm: str
+    digest: str
+    folder: str
+
+    @property
+    def name(self) -> str:
+        """The file name."""
+        return self.urls[0].rpartition("/")[2]
+
+
+def _mini_librispeech(part: str, md5: str) -> Archive:
+    hosts = ("https://www.openslr.org", "https://openslr.elda.org", "https://openslr.magicdatatech.com")
+    return Archive(tuple(f"{host}/resources/31/{part}.tar.gz" for host in hosts), "md5", md5, f"LibriSpeech/{part}")
+
+
+CORPORA = {
+    "an4": (
+        Archive(
+            (
+                "http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz",
+                "https://dldata-public.s3.us-east-2.amazonaws.com/an4_sphere.tar.gz",
+            ),
+            "sha256",  # CMU publishes none: this is the mirror's, as found in recipes that use it
+            "a0525579493735d32b60fb6fa5975dd0eaacde087b0a4eeb7f13b7ef33077b12",
+            "an4",
+        ),
+    ),
+    "mini_librispeech": (
+        _mini_librispeech("dev-clean-2", "6d7ab67ac6a1d2c993d050e16d61080d"),
+        _mini_librispeech("train-clean-5", "5df7d4e78065366204ca6845bb08f490"),
+    ),
+}
+
+
+def download_corpus(archives: Sequence[Archive], output: Path) -> None:
+    """Make `output`/<folder> of each archive, unless it is there; the archives stay in `output`."""
+    output.mkdir(parents=True, exist_ok=True)
+    for archive in archives:
+        if (output / archive.folder).is_dir():
+            print(f"{output / archive.folder}: is there already")
+            continue
+        if not (output / archive.name).is_file():
+            _fetch(archive, output / archive.name)
+        _extract(output / archive.name, archive.folder, output / archive.folder)
+        print(f"{output / archive.folder}: downloaded")
+
+
+def _fetch(archive: Archive, target: Path) -> None:
+    """Download to `target`.part, going on with what an interrupted run left, and rename it once its digest is right."""
+    part = target.with_name(f"{target.name}.part")
+    failures = []
+    for url in archive.urls:
+        try:
+            _download(url, part)
+            _verify(part, archive)
+        except (OSError, HTTPException, UserError) as error:
+            failures.append(f"{url}: {error}")
+        else:
+            os.replace(part, target)
+            return
+    kept = f"\n{part} is kept: the same command goes on with it" if part.exists() else ""
+    raise UserError("\n".join([f"{archive.name} could not be downloaded:", *failures]) + kept)
+
+
+def _download(url: str, part: Path) -> None:
+    """Download to `part`, going on after lost connections a few times."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return _continue_download(url, part)
+        except urllib.error.HTTPError:
+            raise
+        except (OSError, HTTPException):  # URLError and timeouts are OSErrors
+            if attempt == ATTEMPTS - 1:
+                raise
+
+
+def _continue_download(url: str, part: Path) -> None:
+    """Append to `part` what it lacks of the file at `url`; begin anew if the server does not do ranges."""
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"User-Agent": "omnirouter", "Range": f"bytes={have}-"})
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and have:  # nothing lies beyond what we have: the digest tells whether it is the file
+            return
+        raise
+    with response:
+        if response.status != 206:
+            have = 0
+        _receive(response, part, have)
+
+
+def _receive(response: HTTPResponse, part: Path, have: int) -> None:
+    """Write the body of a response to `part` from byte `have` on; ConnectionError if it ends early."""
+    length = response.headers["Content-Length"]
+    total = have + int(length) if length else None
+    with (
+        open(part, "r+b" if have else "wb") as file,
+        tqdm(desc=part.stem, total=total, initial=have, unit="B", unit_scale=True, mininterval=1) as progress,
+    ):
+        file.seek(have)
+        while chunk := response.read(CHUNK_BYTES):
+            file.write(chunk)
+            progress.update(len(chunk))
+        file.flush()
+        os.fsync(file.fileno())
+        size = file.tell()
+    if total is not None and size < total:
+        raise ConnectionError(f"connection lost after {size} of {total} bytes")
+
+
+def _verify(path: Path, archive: Archive) -> None:
+    """Delete a file whose digest is wrong and say so; it would never become right by going on."""
+    digest = hashlib.new(archive.algorithm)
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    if digest.hexdigest() != archive.digest:
+        path.unlink()
+        raise UserError(f"wrong {archive.algorithm}: {digest.hexdigest()}, expected {archive.digest}; file deleted")
+
+
+def _extract(path: Path, folder: str, target: Path) -> None:
+    """Extract what is below `folder` in a tar archive to `target`, which appears when complete."""
+    if not hasattr(tarfile, "data_filter"):
+        raise UserError("this Python cannot extract archives safely; use 3.10.12, 3.11.4, 3.12 or later")
+
+    def below_folder(member: tarfile.TarInfo, destination: str) -> tarfile.TarInfo | None:
+        name = PurePosixPath(member.name)
+        if not name.is_relative_to(folder):
+            return None
+        return tarfile.data_filter(member.replace(name=str(name.relative_to(folder)), deep=False), destination)
+
+    try:
+        with tarfile.open(path) as archive, atomic_dir(target) as temporary:
+            archive.extractall(temporary, filter=below_folder)
+            if not any(temporary.iterdir()):
+                raise UserError(f"{path}: holds no {folder}")
+    except (tarfile.TarError, zlib.error, EOFError) as error:
+        raise UserError(f"{path}: cannot be extracted ({error}); delete it and run this again") from error
