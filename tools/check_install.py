@@ -35,9 +35,7 @@ def _import(package: str, module: str) -> str:
         importlib.import_module(module)
         return version(package)
     except (ImportError, OSError) as error:  # OSError: a shared library that torchaudio's wheel needs is not there
-        hint = (
-            " (torch and torchaudio must be builds of one kind, from one package index)" if "torch" in package else ""
-        )
+        hint = " (torch and torchaudio must come from the same package index)" if "torch" in package else ""
         sys.exit(f"error: {package} cannot be imported: {error}{hint}")
 
 

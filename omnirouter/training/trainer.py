@@ -105,23 +105,19 @@ class Trainer:
         ctc = ctc_loss(output, batch.targets.to(self._device), batch.target_lengths)
         (ctc / len(batch.utt_ids) + training.balance_weight * output.balance_loss).backward()
         norm = float(nn.utils.clip_grad_norm_(self._model.parameters(), optim.clip_norm))
+        loss, balance = float(ctc.detach()), float(output.balance_loss.detach())
         if not math.isfinite(norm):
-            raise UserError(
-                f"step {self.step}: the gradient is not finite (CTC loss {float(ctc.detach())}); utterances {batch.utt_ids}"
-            )
+            raise UserError(f"step {self.step}: the gradient is not finite (CTC loss {loss}); utterances {batch.utt_ids}")
         self._optimizer.step()
         self.step += 1
-        frames = sum(batch.lengths)
-        self._telemetry.add(
-            {
-                "steps": 1, "utterances": len(batch.utt_ids), "ctc": float(ctc.detach()), "balance": float(output.balance_loss.detach()),
-                "norm": norm, "clipped": norm > optim.clip_norm, "frames": frames,
-                "padded_frames": len(batch.lengths) * max(batch.lengths),
-                "wait_s": wait_s, "work_s": time.monotonic() - started,
-            },
-            output.routing,
-        )  # fmt: skip
         self._epoch, self._rate = batch.epoch, rate
+        figures = {
+            "steps": 1, "utterances": len(batch.utt_ids), "ctc": loss, "balance": balance, "norm": norm,
+            "clipped": norm > optim.clip_norm, "frames": sum(batch.lengths),
+            "padded_frames": len(batch.lengths) * max(batch.lengths),
+            "wait_s": wait_s, "work_s": time.monotonic() - started,
+        }  # fmt: skip
+        self._telemetry.add(figures, output.routing)
 
     def _record(self) -> str:
         """Write the record of the interval that ends here, and start a new one; returns a summary."""

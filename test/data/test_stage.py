@@ -215,11 +215,9 @@ def test_starts_fast(folder: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
 def test_kill_takes_the_command_along(folder: Path) -> None:
     """`kill -9` of the shell that has started the runner ends the runner and its command."""
-    command = "echo $$ > pid; while :; do sleep 0.1; done"
-    script = f'"{sys.executable}" -m omnirouter.bin.stage --name "1 x" -- bash -c "{command}".; true'.replace(
-        "$$", r"\$\$"
-    )
-    shell = subprocess.Popen(["bash", "-c", script.replace('".;', '";')], stdout=subprocess.DEVNULL)
+    Path("command.sh").write_text("echo $$ > pid; while :; do sleep 0.1; done")
+    script = f'"{sys.executable}" -m omnirouter.bin.stage --name "1 x" -- bash command.sh; true'
+    shell = subprocess.Popen(["bash", "-c", script], stdout=subprocess.DEVNULL)
     wait_for(lambda: Path("pid").exists() and Path("pid").read_text())
     child = int(Path("pid").read_text())
     os.kill(shell.pid, signal.SIGKILL)
