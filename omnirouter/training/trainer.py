@@ -107,7 +107,7 @@ class Trainer:
         norm = float(nn.utils.clip_grad_norm_(self._model.parameters(), optim.clip_norm))
         loss, balance = float(ctc.detach()), float(output.balance_loss.detach())
         if not math.isfinite(norm):
-            raise UserError(f"step {self.step}: the gradient is not finite (CTC loss {loss}); utterances {batch.utt_ids}")
+            raise UserError(f"step {self.step}: gradient not finite, CTC loss {loss}; utterances {batch.utt_ids}")
         self._optimizer.step()
         self.step += 1
         self._epoch, self._rate = batch.epoch, rate
