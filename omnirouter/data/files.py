@@ -70,14 +70,18 @@ def _new_temporary(path: Path) -> Path:
 
 
 def _is_running(pid: int) -> bool:
-    """Tell whether a process of this machine has the number `pid`."""
+    """Tell whether a process of this machine has the number `pid`; one that has ended, unreaped, does not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    return True
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):  # it has ended just now, or this is no Linux
+        return True
+    return state != "Z"
 
 
 def _fsync(path: Path) -> None:

@@ -32,22 +32,21 @@ class Inputs:
     init: Path | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Paths, and a digest of what lies there: the same names with other data are another experiment."""
-        files = [self.train / name for name in ("feats.scp", "text")] + [
-            self.dev / name for name in ("feats.scp", "text")
-        ]
-        files += sorted(self.lang.glob("*")) + ([self.init / "model.pt"] if self.init else [])
+        """Paths, and a digest of what lies there: the same names with other data are another experiment.
+
+        Features count by utterance and length, not by where their archives lie, which depends on the number of jobs.
+        """
+        makers = {"utt2num_frames": "stage 2", "text": "stage 1", "tokens.txt": "stage 3", "model.pt": "its training"}
+        files = [data / name for data in (self.train, self.dev) for name in ("utt2num_frames", "text")]
+        files += [self.lang / "tokens.txt"] + ([self.init / "model.pt"] if self.init else [])
         digest = hashlib.sha256()
         for path in files:
             if not path.exists():
-                maker = {"feats.scp": "stage 2", "text": "stage 1"}.get(path.name, "stage 4 of that experiment")
-                raise UserError(f"{path} does not exist; {maker} makes it")
+                raise UserError(f"{path} does not exist; {makers[path.name]} makes it")
             digest.update(hashlib.sha256(path.read_bytes()).digest())
         paths = {"train": self.train, "dev": self.dev, "lang": self.lang, "init": self.init}
-        return {
-            **{name: str(path) if path else None for name, path in paths.items()},
-            "digest": digest.hexdigest()[:16],
-        }
+        names = {name: str(path) if path else None for name, path in paths.items()}
+        return {**names, "digest": digest.hexdigest()[:16]}
 
 
 def open_experiment(exp: Path, config: ExperimentConfig, inputs: Inputs, restart: bool) -> bool:

@@ -1,6 +1,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -89,3 +91,15 @@ def test_kill_leaves_the_old_and_the_next_run_cleans_up(tmp_path: Path) -> None:
     with atomic_dir(tmp_path / "d"), atomic_write(tmp_path / "f") as file:
         file.write("new")
     assert entries(tmp_path) == ["d", "f"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_an_unreaped_process_has_left_is_removed(tmp_path: Path) -> None:
+    zombie = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays in the process table
+    stale = tmp_path / f".out.{zombie.pid}.tmp"
+    stale.write_text("half")
+    with atomic_write(tmp_path / "out") as file:
+        file.write("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    zombie.wait()

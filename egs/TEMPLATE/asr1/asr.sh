@@ -1,0 +1,180 @@
+#!/usr/bin/env bash
+# The stages of a speech recognition recipe. A recipe's run.sh names its corpus and sets, and calls this script.
+#
+# Stage                 reads                                           writes
+#   0 download          the corpus's web site (not with --corpus-dir)   downloads/
+#   1 data directories  the corpus                                      data/<set>/
+#   2 fbank             data/<set>/                                     fbank/<set>/, data/<set>/feats.scp
+#   3 tokenizer         data/<train>/text                               data/lang_<type><size>/
+#   4 train             features, tokenizer, --config                   exp/<name>/
+#   5 decode            exp/<name>/model.pt, features of dev and test   exp/<name>/decode_<set>/text
+#   6 score             hypotheses, data/<set>/text                     exp/<name>/decode_<set>/score/, exp/RESULTS.md
+#   7 analyse routing   exp/<name>/model.pt, features of test           exp/<name>/routing_<set>/
+#
+# A stage is passed over while its inputs, its settings and what it has made are unchanged. Training goes on where it
+# was stopped. The same command continues after any interruption.
+#
+set -euo pipefail
+caller_dir=$PWD
+recipe_dir=$(cd "$(dirname "$0")" && pwd)
+
+# Options of every recipe
+stage=0             # first stage to run
+stop_stage=7        # last stage to run
+corpus_dir=         # a copy of the corpus on this machine, used instead of a download
+config=conf/omnirouter.yaml # configuration of the model and its training
+name=               # the experiment is exp/NAME; by default NAME is the config's file name
+init=               # start from the weights of this experiment (a name in exp/, or a directory)
+set=                # changes to the configuration: "key=value key=value"
+nj=4                # parallel jobs of stage 2
+ngpu=               # GPUs to use: 0 or 1; by default one if there is one
+force=false         # run stages even when they are up to date
+restart=false       # train from the beginning, dropping what exp/NAME has
+allow_pipes=false   # run the shell commands in wav.scp lines that end in |
+# Options that a recipe's run.sh sets
+corpus=             # corpus to prepare, as python -m omnirouter.bin.prepare_corpus --help lists them
+downloaded=         # where stage 0 leaves the corpus, if there is one to download
+corpus_options=     # further options of prepare_corpus, split at spaces
+extras=             # extras of setup.py that the corpus needs
+train_set=train     # data set to train on
+dev_set=dev         # data set to validate on
+test_sets="test"    # data sets to report on
+speed_perturb=      # speed factors of further copies of the training set: "0.9 1.1"
+token_type=bpe      # bpe or char
+vocab_size=500      # number of BPE tokens
+headline=raw        # word error rate to head the results: raw or whisper (normalised)
+# End of options
+
+log() { echo "[$(date +%T)] $*"; }
+die() { echo "error: $*" >&2 && exit 1; }
+within() { ((stage <= $1 && $1 <= stop_stage)); }
+from_caller() { # prints the path $1, which may be meant from where the user stands or from the recipe
+    if [[ $1 == [!/]* && $caller_dir != "$recipe_dir" && -e $caller_dir/$1 ]]; then echo "$caller_dir/$1"; else echo "$1"; fi
+}
+step() { # runs a step unless it is up to date: its name, what it reads and writes, --, the command
+    python -m omnirouter.bin.stage "${force_flag[@]}" --name "$@"
+}
+
+# shellcheck source=egs/TEMPLATE/asr1/utils/parse_options.sh
+. "$recipe_dir/utils/parse_options.sh"
+cd "$recipe_dir"
+# shellcheck source=egs/TEMPLATE/asr1/path.sh
+. ./path.sh
+# shellcheck source=egs/TEMPLATE/asr1/cmd.sh
+. ./cmd.sh
+
+[[ -n $corpus ]] || die "no --corpus: call a recipe's run.sh, which names it"
+[[ $token_type == bpe || $token_type == char ]] || die "--token-type must be bpe or char, not '$token_type'"
+config=$(from_caller "$config")
+corpus_dir=$(from_caller "$corpus_dir")
+if [[ -n $init ]]; then
+    if [[ -d exp/$init ]]; then init=exp/$init; else init=$(from_caller "$init"); fi
+fi
+[[ -n $name ]] || name=$(basename "$config" .yaml)
+
+read -ra corpus_flags <<<"$corpus_options"
+corpus_input=()
+if [[ -n $corpus_dir ]]; then
+    corpus_flags+=(--corpus-dir "$corpus_dir")
+    corpus_input=(--given "$corpus_dir")
+elif [[ -n $downloaded ]]; then
+    corpus_flags+=(--corpus-dir "$downloaded")
+    corpus_input=(--from 0 "$downloaded")
+fi
+pipe_flag=()
+! $allow_pipes || pipe_flag=(--allow-pipes)
+read -ra eval_sets <<<"$dev_set $test_sets"
+all_sets=("$train_set" "${eval_sets[@]}")
+train=$train_set
+[[ -z $speed_perturb ]] || train=${train_set}_sp
+lang=data/lang_char
+tokenizer_flags=(--type "$token_type")
+if [[ $token_type == bpe ]]; then
+    lang=data/lang_bpe$vocab_size
+    tokenizer_flags+=(--vocab-size "$vocab_size")
+fi
+exp=exp/$name
+train_flags=()
+[[ -z $set ]] || train_flags+=(--set "$set")
+[[ -z $init ]] || train_flags+=(--init "$init")
+gpu_flag=()
+[[ -z $ngpu ]] || gpu_flag=(--ngpu "$ngpu")
+! $restart || train_flags+=(--restart)
+force_flag=()
+! $force || force_flag=(--force)
+
+if within 0 && [[ -z $corpus_dir ]]; then
+    step "0 download" \
+        -- python -m omnirouter.bin.download "$corpus" --output downloads
+fi
+
+if within 1; then
+    tables=()
+    for dataset in "${all_sets[@]}"; do tables+=("data/$dataset"/{wav.scp,text,utt2spk,spk2utt,utt2dur}); done
+    step "1 data directories" --record data/.stage/prepare.json \
+        "${corpus_input[@]}" --output "${tables[@]}" \
+        -- python -m omnirouter.bin.prepare_corpus "$corpus" --output data "${corpus_flags[@]}" "${pipe_flag[@]}"
+    step "1 validation" --record data/.stage/validate.json --from 1 "${tables[@]}" \
+        -- python -m omnirouter.bin.validate_data_dir "${all_sets[@]/#/data/}" "${pipe_flag[@]}"
+fi
+
+if within 2; then
+    if [[ -n $speed_perturb ]]; then
+        step "2 speed perturbation" --record data/.stage/perturb.json \
+            --from 1 "data/$train_set"/{wav.scp,text,utt2spk,utt2dur} --optional "data/$train_set/segments" \
+            --output "data/$train"/{wav.scp,text,utt2spk,spk2utt,utt2dur,utt2speed} \
+            -- python -m omnirouter.bin.perturb_speed "data/$train_set" --factors "$speed_perturb" \
+            --output "data/$train" "${pipe_flag[@]}"
+    fi
+    for dataset in "$train" "${eval_sets[@]}"; do
+        step "2 fbank $dataset" --record "data/.stage/fbank_$dataset.json" \
+            --from 1 "data/$dataset/wav.scp" --optional "data/$dataset"/{segments,utt2speed} \
+            --output "fbank/$dataset" "data/$dataset"/{feats.scp,utt2num_frames} \
+            -- python -m omnirouter.bin.compute_fbank "data/$dataset" --output "fbank/$dataset" "${pipe_flag[@]}" \
+            -- --nj "$nj" --job-prefix "$job_prefix"
+    done
+fi
+
+if within 3; then
+    step "3 tokenizer" --record "data/.stage/$(basename "$lang").json" \
+        --from 1 "data/$train_set/text" --output "$lang" \
+        -- python -m omnirouter.bin.train_tokenizer "data/$train_set" "${tokenizer_flags[@]}" --output "$lang"
+fi
+
+if within 4; then
+    step "4 train $name" --prefix "$gpu_prefix" --given "$config" ${init:+"$init"} --from 3 "$lang/tokens.txt" \
+        --from 1 "data/$train_set/text" "data/$dev_set/text" --from 2 "data/$train/feats.scp" "data/$dev_set/feats.scp" \
+        -- python -m omnirouter.bin.train --config "$config" --train "data/$train" --dev "data/$dev_set" \
+        --lang "$lang" --exp "$exp" "${train_flags[@]}" "${gpu_flag[@]}"
+fi
+
+if within 5; then
+    for dataset in "${eval_sets[@]}"; do
+        step "5 decode $dataset" --record "$exp/.stage/decode_$dataset.json" --prefix "$gpu_prefix" \
+            --from 4 "$exp/model.pt" --from 2 "data/$dataset/feats.scp" --output "$exp/decode_$dataset/text" \
+            -- python -m omnirouter.bin.decode --exp "$exp" --data "data/$dataset" -- "${gpu_flag[@]}"
+    done
+fi
+
+if within 6; then
+    for dataset in "${eval_sets[@]}"; do
+        step "6 score $dataset" --record "$exp/.stage/score_$dataset.json" --from 5 "$exp/decode_$dataset/text" \
+            --from 1 "data/$dataset"/{text,utt2spk} --output "$exp/decode_$dataset/score" \
+            -- python -m omnirouter.bin.score --data "data/$dataset" --hyp "$exp/decode_$dataset/text" \
+            --output "$exp/decode_$dataset/score"
+    done
+fi
+
+if within 7; then
+    read -ra routing_sets <<<"$test_sets"
+    for dataset in "${routing_sets[@]}"; do
+        step "7 analyse routing $dataset" --record "$exp/.stage/routing_$dataset.json" --prefix "$gpu_prefix" \
+            --from 4 "$exp/model.pt" --from 2 "data/$dataset/feats.scp" --optional-output "$exp/routing_$dataset" \
+            -- python -m omnirouter.bin.analyse_routing --exp "$exp" --data "data/$dataset" -- "${gpu_flag[@]}"
+    done
+fi
+
+log "finished in $((SECONDS / 60)) min $((SECONDS % 60)) s"
+if within 6; then
+    python -m omnirouter.bin.results exp --headline "$headline"
+fi

@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# To be sourced by a script as `. utils/parse_options.sh`, with the script's "$@": sets its options from the command line.
+#
+# The options are the script's own lines between `# Options` and `# End of options`,
+#     nj=4                # parallel jobs
+# which are the default, the help text, and the list of valid names at once. A default of `false` makes a flag, which
+# takes no value; where the default is a whole number, the value must be one. `--name value` and `--name=value` mean the
+# same, and so do `-` and `_` within a name; a value that itself begins with `--` needs the second form. Of an option
+# given twice, the last counts. --help prints the script's header comment and its options. Nothing is ever evaluated.
+
+_option_names=()
+_option_flags=()
+_option_helps=()
+
+_fail() {
+    echo "error: $1" >&2
+    exit 1
+}
+
+_read_options() { # fills the lists above from the script $1
+    local line inside=false
+    while IFS= read -r line; do
+        case $line in
+            '# Options'*) inside=true ;;
+            '# End of options'*) return ;;
+        esac
+        if $inside && [[ $line =~ ^([a-z][a-z0-9_]*)=(.*[^ ])?\ +'# '(.*)$ ]]; then
+            _option_names+=("${BASH_REMATCH[1]}")
+            _option_flags+=("$([[ ${BASH_REMATCH[2]} == false ]] && echo true || echo false)")
+            _option_helps+=("${BASH_REMATCH[3]}")
+        fi
+    done <"$1"
+    _fail "$1 has no line '# End of options'"
+}
+
+_option_index() { # prints the place in the lists of the option $1, written with underscores
+    local _i
+    for _i in "${!_option_names[@]}"; do
+        if [[ ${_option_names[_i]} == "$1" ]]; then
+            echo "$_i"
+            return
+        fi
+    done
+    local names="${_option_names[*]//_/-}"
+    _fail "unknown option --${1//_/-}; valid ones are --help --${names// / --}"
+}
+
+_print_help() { # of the script $1
+    sed -n '2,/^[^#]/ { /^[^#]/q; s/^# \{0,1\}//p; }' "$1"
+    echo "Options, with their values here:"
+    local _i _value
+    for _i in "${!_option_names[@]}"; do
+        _value="${!_option_names[_i]}"
+        [[ $_value != false ]] || _value=
+        printf '  --%-17s %s%s\n' "${_option_names[_i]//_/-}" "${_option_helps[_i]}" "${_value:+ [$_value]}"
+    done
+    echo "  --help              print this"
+}
+
+_parse_options() { # $1 is the script, the others are its arguments; locals have a `_`, since an option may be called `name`
+    local _script=$1 _name _value _index _wants_help=false
+    shift
+    while (($#)); do
+        case $1 in
+            --help | -h)
+                _wants_help=true
+                shift
+                continue
+                ;;
+            --?*) ;;
+            *) _fail "unexpected argument '$1'; options are given as --name value" ;;
+        esac
+        _name=${1#--}
+        _name=${_name%%=*}
+        _index=$(_option_index "${_name//-/_}") || exit 1
+        if ${_option_flags[_index]}; then
+            [[ $1 != *=* ]] || _fail "--$_name takes no value"
+            _value=true
+        elif [[ $1 == *=* ]]; then
+            _value=${1#*=}
+        else
+            (($# > 1)) || _fail "--$_name lacks a value"
+            [[ $2 != --* ]] || _fail "--$_name lacks a value (one that begins with -- is given as --$_name=$2)"
+            _value=$2
+            shift
+        fi
+        _set_option "${_option_names[_index]}" "$_value"
+        shift
+    done
+    if $_wants_help; then
+        _print_help "$_script"
+        exit 0
+    fi
+}
+
+_set_option() { # sets the option $1 to the value $2
+    if [[ ${!1} =~ ^[0-9]+$ && ! $2 =~ ^(0|[1-9][0-9]*)$ ]]; then
+        _fail "--${1//_/-} must be a whole number, not '$2'"
+    fi
+    printf -v "$1" %s "$2"
+}
+
+_read_options "${BASH_SOURCE[1]}"
+_parse_options "${BASH_SOURCE[1]}" "$@"

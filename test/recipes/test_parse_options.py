@@ -1,0 +1,123 @@
+"""utils/parse_options.sh, driven by a script of its own with every kind of option."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+PARSER = Path(__file__).parents[2] / "egs/TEMPLATE/asr1/utils/parse_options.sh"
+SCRIPT = """#!/usr/bin/env bash
+# What the script is for.
+#
+set -euo pipefail
+not_an_option=1     # stands before the options
+# Options
+stage=0             # first stage
+stop_stage=7        # last stage
+name=               # a name
+value="two words"   # shadows nothing of the parser's
+set=                # settings
+force=false         # do it anyway
+# End of options
+after=1             # stands behind the options
+. "{parser}"
+printf '%s\\n' "$stage" "$stop_stage" "$name" "$value" "$set" "$force"
+"""
+DEFAULTS = {"stage": "0", "stop_stage": "7", "name": "", "value": "two words", "set": "", "force": "false"}
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "a script.sh"
+    path.write_text(SCRIPT.format(parser=PARSER))
+    return path
+
+
+def call(script: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", str(script), *args], capture_output=True, text=True, timeout=10, cwd=script.parent, check=False
+    )
+
+
+GOOD = {
+    "nothing": ([], {}),
+    "two words": (["--stage", "3"], {"stage": "3"}),
+    "one word": (["--stage=3"], {"stage": "3"}),
+    "dash": (["--stop-stage", "5"], {"stop_stage": "5"}),
+    "underscore": (["--stop_stage=5"], {"stop_stage": "5"}),
+    "flag": (["--force", "--stage", "1"], {"force": "true", "stage": "1"}),
+    "the last counts": (["--name", "a", "--name=b"], {"name": "b"}),
+    "empty value": (["--value", "", "--stage", "2"], {"value": "", "stage": "2"}),
+    "empty value after =": (["--value="], {"value": ""}),
+    "value with =": (["--set=a=1 b=2"], {"set": "a=1 b=2"}),
+    "value with dashes": (["--set=--stage 3"], {"set": "--stage 3"}),
+    "negative number": (["--set", "-1"], {"set": "-1"}),
+    "names of the parser": (["--name", "n", "--value", "v"], {"name": "n", "value": "v"}),
+    "spaces and quotes": (["--name", """a  b "c" 'd' *"""], {"name": """a  b "c" 'd' *"""}),
+    "substitution": (["--name", "$(touch made) `touch made` $HOME \\n;touch made"], {"name": None}),
+    "not ASCII": (["--name", "größe 日本"], {"name": "größe 日本"}),
+}
+
+
+@pytest.mark.parametrize("args, changes", GOOD.values(), ids=GOOD.keys())
+def test_values_arrive_unharmed(script: Path, args: list[str], changes: dict[str, str | None]) -> None:
+    changes = {key: args[-1] if value is None else value for key, value in changes.items()}
+    result = call(script, *args)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.removesuffix("\n").split("\n") == list({**DEFAULTS, **changes}.values())
+    assert [path.name for path in script.parent.iterdir()] == [script.name], "a value was executed"
+
+
+VALID = "--help --stage --stop-stage --name --value --set --force"
+BAD = {
+    "trailing name": (["--stage"], "--stage lacks a value"),
+    "name after a name": (["--stage", "--force"], "--stage lacks a value"),
+    "name and value after a name": (["--stage", "--stop-stage", "8"], "--stage lacks a value"),
+    "unknown": (["--stge", "3"], f"unknown option --stge; valid ones are {VALID}"),
+    "unknown with =": (["--stge=3"], f"unknown option --stge; valid ones are {VALID}"),
+    "variable that is no option": (["--PATH=/"], "unknown option --PATH"),
+    "variable before the options": (["--not-an-option=2"], "unknown option --not-an-option"),
+    "variable behind the options": (["--after=2"], "unknown option --after"),
+    "variable of the parser": (["--_option_names=x"], "unknown option"),
+    "array element": (["--stage[0]=$(touch made)"], "unknown option"),
+    "stray word": (["--stage", "2", "3"], "unexpected argument '3'"),
+    "stray empty word": (["--stage", "2", "", "--name", "x"], "unexpected argument ''"),
+    "one dash": (["-stage", "2"], "unexpected argument '-stage'"),
+    "only dashes": (["--", "x"], "unexpected argument '--'"),
+    "not a number": (["--stage", "two"], "--stage must be a whole number, not 'two'"),
+    "not decimal": (["--stage=08"], "--stage must be a whole number, not '08'"),
+    "expression as number": (["--stage", "a[$(touch made)]"], "--stage must be a whole number"),
+    "flag with value": (["--force=true"], "--force takes no value"),
+    "flag with word": (["--force", "true"], "unexpected argument 'true'"),
+}
+
+
+@pytest.mark.parametrize("args, message", BAD.values(), ids=BAD.keys())
+def test_mistakes_are_refused(script: Path, args: list[str], message: str) -> None:
+    result = call(script, *args)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ") and message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert [path.name for path in script.parent.iterdir()] == [script.name], "a value was executed"
+
+
+def test_help_comes_from_the_defaults_and_their_comments(script: Path) -> None:
+    result = call(script, "--name", "x y", "--help", "--stage", "2")
+    assert result.returncode == 0
+    assert result.stdout == (
+        "What the script is for.\n"
+        "\n"
+        "Options, with their values here:\n"
+        "  --stage             first stage [2]\n"
+        "  --stop-stage        last stage [7]\n"
+        "  --name              a name [x y]\n"
+        "  --value             shadows nothing of the parser's [two words]\n"
+        "  --set               settings\n"
+        "  --force             do it anyway\n"
+        "  --help              print this\n"
+    )
+
+
+def test_a_mistake_counts_beside_help(script: Path) -> None:
+    assert call(script, "--help", "--stge=2").returncode == 1
