@@ -15,24 +15,24 @@ GRAMMAR = {
     "things": ["number plural", "number colour plural"],
     "route": ["TO THE place", "FROM THE place", "NEAR THE place", "BEHIND THE place"],
     "when": ["TODAY", "TOMORROW", "TONIGHT", "AT number", "ON day", "ON day AT number", "THIS part"],
-    "name": ["MARIA", "PETER", "OLIVER", "SUSAN", "GEORGE", "VICTORIA"],
-    "verb": ["BRING", "CARRY", "FIND", "HIDE", "MOVE", "COLLECT", "PAINT"],
+    "name": ["MARIA", "PETER", "OLIVER", "GEORGE"],
+    "verb": ["BRING", "CARRY", "FIND", "MOVE", "COLLECT"],
     "start": ["START", "STOP", "CHECK"],
-    "device": ["MUSIC", "ENGINE", "HEATER", "RADIO"],
-    "object": ["BOX", "BASKET", "BOTTLE", "LAMP", "MIRROR", "PILLOW", "UMBRELLA", "GUITAR", "CAMERA", "HAMMER"],
-    "plural": ["APPLES", "FLOWERS", "COINS", "PENCILS", "SPOONS"],
-    "colour": ["RED", "GREEN", "BLUE", "YELLOW", "BLACK", "WHITE", "ORANGE"],
-    "place": ["KITCHEN", "GARDEN", "OFFICE", "BEDROOM", "LIBRARY", "STATION", "MARKET", "BALCONY"],
-    "number": ["TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE", "TEN", "ELEVEN", "TWELVE"],
-    "day": ["MONDAY", "THURSDAY", "SATURDAY"],
+    "device": ["MUSIC", "ENGINE", "RADIO"],
+    "object": ["BOX", "BASKET", "LAMP", "MIRROR", "UMBRELLA", "GUITAR", "CAMERA"],
+    "plural": ["APPLES", "COINS", "PENCILS", "SPOONS"],
+    "colour": ["GREEN", "YELLOW", "BLACK", "WHITE", "ORANGE"],
+    "place": ["KITCHEN", "GARDEN", "OFFICE", "LIBRARY", "STATION", "MARKET"],
+    "number": ["TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE", "TEN"],
+    "day": ["MONDAY", "SATURDAY"],
     "part": ["MORNING", "EVENING"],
 }
 MIN_WORDS, MAX_WORDS = 3, 9
 # A sentence belongs to one set only, by its hash: no test sentence can occur in train, however many are drawn.
 SHARE_PERCENT = {"test": 20, "dev": 10, "train": 70}
 
-# eSpeak's names; "en" is British, gbcwmd the West Midlands, 029 the Caribbean.
-ACCENTS = ["en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbcwmd", "en-029"]
+# eSpeak's names; "en" is British, 029 the Caribbean.
+ACCENTS = ["en-us", "en", "en-gb-scotland", "en-029"]
 # Each variant (timbre) belongs to one set. Near relatives (f1 and steph, Gene and Gene2) were kept on one side.
 # Left out: whisper, whisperf, croak, caleb (no voicing); Demonic, robosoft*, UniRobot, anikaRobot, anika, RicishayMax*,
 # announcer, marcelo, kaukovalta, boris, ian, iven*, gustave, zac, sandro (robots, echoes, extreme formants, or rough);
@@ -52,7 +52,7 @@ TURNS_PER_TAKE = 20
 NOISY_EVERY = 2
 SNR_RANGE_DB = (5.0, 20.0)
 NOISES = ["white", "pink", "brown", "hum", "babble"]
-RATE_RANGE_WPM, PITCH_RANGE = (100, 145), (35, 65)
+RATE_RANGE_WPM, PITCH_RANGE = (125, 175), (35, 65)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Spec:
 def voices(set_name: str) -> list[tuple[str, str]]:
     """Return the (accent, variant) pairs of a set; the accents go round so that each is used about equally often."""
     pairs = [(variant, turn) for turn in range(ACCENTS_PER_VARIANT) for variant in VARIANTS[set_name]]
-    return [(ACCENTS[i % len(ACCENTS)], variant) for i, (variant, _) in enumerate(pairs)]
+    return [(ACCENTS[(i + turn) % len(ACCENTS)], variant) for i, (variant, turn) in enumerate(pairs)]
 
 
 def plan(set_name: str, count: int, seed: int) -> list[Spec]:

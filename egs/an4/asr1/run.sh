@@ -7,6 +7,6 @@ exec "$(dirname "$0")/asr.sh" \
     --corpus an4 --downloaded downloads/an4 \
     --train-set train --dev-set dev --test-sets test \
     --speed-perturb "0.9 1.1" \
-    --token-type char \
+    --token-type bpe --vocab-size 150 \
     --headline raw \
     "$@"

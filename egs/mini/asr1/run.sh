@@ -6,6 +6,6 @@ set -euo pipefail
 exec "$(dirname "$0")/asr.sh" \
     --corpus mini \
     --train-set train --dev-set dev --test-sets test \
-    --token-type char \
+    --token-type bpe --vocab-size 300 \
     --headline raw \
     "$@"
