@@ -15,6 +15,9 @@ class BatchConfig:
     """Most audio in a batch, padding included: utterances times the longest of them."""
     buckets: int = 10
     """Length buckets of equal size; a batch is drawn from one, so that little is padded."""
+    sortagrad_epochs: int = 0
+    """In this many first epochs batches go from short to long, which lets CTC find its first alignments sooner
+    (SortaGrad, Amodei et al. 2016)."""
     min_utterance_s: float = 0.1
     """Shorter training utterances are left out."""
     max_utterance_s: float = 30.0
@@ -40,6 +43,8 @@ class BucketSampler:
         batches: list[list[int]] = []
         for bucket in np.array_split(by_length, min(self._config.buckets, len(by_length))):
             batches += bounded_batches(rng.permutation(bucket), self._frames, self._max_frames)
+        if epoch < self._config.sortagrad_epochs:
+            return sorted(batches, key=lambda batch: int(self._frames[batch].max()))
         return [batches[i] for i in rng.permutation(len(batches))]
 
     def batches_from(self, step: int) -> Iterator[tuple[int, list[int]]]:

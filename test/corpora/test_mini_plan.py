@@ -47,11 +47,11 @@ def test_dev_has_1500_to_2000_words(plans: dict[str, list[Spec]]) -> None:
 
 def test_sentences_are_three_to_nine_words_of_at_least_fifty_types(plans: dict[str, list[Spec]]) -> None:
     words = Counter(word for spec in plans["train"] for word in spec.text.split())
-    assert 60 <= len(words) <= 90
-    assert min(words.values()) >= 50
+    assert 50 <= len(words) <= 90
+    assert min(words.values()) >= 200
     assert all(word.isascii() and word.isalpha() and word.isupper() for word in words)
     for name in SETS:
-        assert {len(spec.text.split()) for spec in plans[name]} == set(range(3, 10))
+        assert {len(spec.text.split()) for spec in plans[name]} <= set(range(3, 10))
         assert {word for spec in plans[name] for word in spec.text.split()} == set(words)
 
 

@@ -1,5 +1,6 @@
 """Batches: every utterance once an epoch, bounded padding, an order that depends on seed and step alone."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -36,6 +37,15 @@ def test_batches_from_any_step_continue_the_same_sequence() -> None:
         rest = list(itertools.islice(BucketSampler(FRAMES, CONFIG, seed=1).batches_from(step), 700 - step))
         assert rest == whole[step:]
     assert list(itertools.islice(BucketSampler(FRAMES, CONFIG, seed=2).batches_from(0), 9)) != whole[:9]
+
+
+def test_first_epochs_go_from_short_to_long() -> None:
+    sampler = BucketSampler(FRAMES, dataclasses.replace(CONFIG, sortagrad_epochs=2), seed=1)
+    for epoch in range(4):
+        longest = [int(FRAMES[batch].max()) for batch in sampler.epoch(epoch)]
+        assert (longest == sorted(longest)) == (epoch < 2)
+        assert sorted(itertools.chain(*sampler.epoch(epoch))) == list(range(997))
+    assert sampler.epoch(0) != sampler.epoch(1)
 
 
 def test_bounded_batches_by_hand() -> None:
