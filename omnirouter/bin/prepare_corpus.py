@@ -49,9 +49,9 @@ def _add_audio_dir(parser: argparse.ArgumentParser, help: str) -> None:
 def _add_mini(corpora: argparse._SubParsersAction) -> None:
     mini = _add(corpora, "mini", "synthetic English commands, made here with eSpeak NG: train, dev and test")
     _add_audio_dir(mini, "where the audio goes")
-    mini.add_argument("--train-utterances", type=_count, default=5000, help="about 2.5 s each")
-    mini.add_argument("--dev-utterances", type=_count, default=250, help="7 words each on average")
-    mini.add_argument("--test-utterances", type=_count, default=1420, help="7 words each on average")
+    mini.add_argument("--train-utterances", type=_count, default=8000, help="about 1.6 s each")
+    mini.add_argument("--dev-utterances", type=_count, default=400, help="4.5 words each on average")
+    mini.add_argument("--test-utterances", type=_count, default=2300, help="4.5 words each on average")
     mini.add_argument("--seed", type=int, default=0, help="same seed, same bytes")
     mini.add_argument("--nj", type=_count, default=os.cpu_count() or 1, help="parallel processes")
 

@@ -6,6 +6,6 @@ set -euo pipefail
 exec "$(dirname "$0")/asr.sh" \
     --corpus mini \
     --train-set train --dev-set dev --test-sets test \
-    --token-type bpe --vocab-size 300 \
+    --token-type bpe --vocab-size 250 \
     --headline raw \
     "$@"
