@@ -5,14 +5,15 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# Lower-case symbols are expanded, upper-case words are spoken. The words were chosen to differ clearly in sound, and the
+# Lower-case symbols are expanded, upper-case words are spoken. The words were chosen to differ in sound, and the
 # sentences so that every word is heard often: how well a rare word is recognised depends on little else.
 GRAMMAR = {
     "sentence": [
         "order",
         "order when",
+        "name WILL order when",
         "PLEASE order",
-        "name WILL verb thing",
+        "name WILL order",
         "ASK name TO order",
         "WHERE ARE THE colour plural",
         "WHERE IS thing",
