@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from omnirouter.data.dataset import Batch
+from omnirouter.models.agreement import contingency, cramers_v
 from omnirouter.models.ctc import CtcModel
 
 
@@ -52,24 +53,6 @@ def _describe(model: CtcModel, experts: dict[int, Tensor], certainty: dict[int, 
     below = max((other for other in experts if other < layer), default=None)
     agreement = None if below is None else cramers_v(contingency(experts[below], experts[layer]))
     return LayerRouting(layer + 1, load.tolist(), entropy, top1, agreement)
-
-
-def contingency(a_T: Tensor, b_T: Tensor) -> Tensor:
-    """Count how often expert i of one layer and j of another take the same token: (max a + 1, max b + 1)."""
-    columns = int(b_T.max()) + 1
-    rows = int(a_T.max()) + 1
-    return torch.bincount(a_T * columns + b_T, minlength=rows * columns).view(rows, columns)
-
-
-def cramers_v(table: Tensor) -> float:
-    """Cramér's V of a contingency table, 0 for independence to 1; NaN when either side never varies."""
-    counts = table.double()
-    counts = counts[counts.sum(1) > 0][:, counts.sum(0) > 0]
-    if min(counts.shape) < 2:
-        return float("nan")
-    expected = counts.sum(1, keepdim=True) * counts.sum(0, keepdim=True) / counts.sum()
-    chi2 = ((counts - expected) ** 2 / expected).sum()
-    return float((chi2 / (counts.sum() * (min(counts.shape) - 1))).sqrt())
 
 
 def routing_table(layers: list[LayerRouting]) -> str:

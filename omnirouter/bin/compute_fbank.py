@@ -4,11 +4,11 @@ Writes archives and logs to --output, and feats.scp and utt2num_frames to the da
 """
 
 import argparse
-import shlex
 from pathlib import Path
 
 from omnirouter.bin._main import run
 from omnirouter.data.fbank import run_fbank_job, store_fbank
+from omnirouter.data.fields import split_words
 
 
 def main() -> None:
@@ -27,7 +27,8 @@ def main() -> None:
         job, jobs = map(int, args.job.split("/"))
         run_fbank_job(args.data_dir, args.output, job, jobs, args.allow_pipes)
     else:
-        frames = store_fbank(args.data_dir, args.output, args.nj, shlex.split(args.job_prefix), args.allow_pipes)
+        prefix = split_words(args.job_prefix, "--job-prefix")
+        frames = store_fbank(args.data_dir, args.output, args.nj, prefix, args.allow_pipes)
         print(f"{args.data_dir}: {frames} frames, {frames / 360000:.2f} h")
 
 

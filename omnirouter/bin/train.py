@@ -1,10 +1,10 @@
 """Train a CTC model (stage 4), or go on with an unfinished training of the same experiment directory."""
 
 import argparse
-import shlex
 from pathlib import Path
 
 from omnirouter.bin._main import run
+from omnirouter.data.fields import split_words
 from omnirouter.training.config import load_config
 from omnirouter.training.devices import choose_device
 from omnirouter.training.experiment import Inputs
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--restart", action="store_true", help="delete the experiment directory and begin anew")
     parser.add_argument("--ngpu", type=int, choices=(0, 1), help="GPUs to use (default: one if there is one)")
     args = parser.parse_args()
-    config = load_config(args.config, shlex.split(args.set))
+    config = load_config(args.config, split_words(args.set, "--set"))
     inputs = Inputs(args.train, args.dev, args.lang, args.init)
     train(args.exp, config, inputs, choose_device(args.ngpu), args.restart)
 

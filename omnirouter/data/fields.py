@@ -2,6 +2,8 @@
 
 import dataclasses
 import difflib
+import math
+import shlex
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +21,11 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
 
     where: the file and section, for the message.
     """
+    return _construct(cls, checked(cls, values, where))
+
+
+def checked(cls: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return the values with the types of a (nested) dataclass, checked as by `build` but each for itself."""
     if not isinstance(values, Mapping):
         raise UserError(f"{where}: expected a section with keys, found {values!r}")
     types = typing.get_type_hints(cls)
@@ -27,17 +34,25 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
             near = difflib.get_close_matches(str(key), types, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise UserError(f"{where}: unknown key {key!r}{hint} (known: {', '.join(types)})")
-    return cls(**{key: _convert(value, types[key], f"{where}: {key}") for key, value in values.items()})
+    return {key: _convert(value, types[key], f"{where}: {key}") for key, value in values.items()}
+
+
+def _construct(cls: type[T], values: Mapping[str, Any]) -> T:
+    types = typing.get_type_hints(cls)
+    sections = {key for key in values if dataclasses.is_dataclass(types[key])}
+    return cls(**{key: _construct(types[key], v) if key in sections else v for key, v in values.items()})
 
 
 def _convert(value: Any, kind: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
-        return build(kind, value, where)
+        return checked(kind, value, where)
     if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
         try:
-            return float(value)  # YAML reads 1e-3 as a string
-        except ValueError:
+            value = float(value)  # YAML reads 1e-3 as a string
+        except (ValueError, OverflowError):
             pass
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{where}: expected a finite number, found {value!r}")
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise UserError(f"{where}: expected {kind.__name__}, found {value!r}")
     return value
@@ -47,11 +62,19 @@ def load_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected sections with keys")
     return values
+
+
+def split_words(text: str, option: str) -> list[str]:
+    """Split an option's value into words as a shell would; `UserError` naming the option for an unclosed quote."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UserError(f"{option} {text!r}: {error}") from error
 
 
 def override(values: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
@@ -62,7 +85,12 @@ def override(values: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
         section, dot, key = name.partition(".")
         if not (separator and dot and key):
             raise UserError(f"--set {setting!r}: expected section.key=value, such as model.experts=4")
-        result.setdefault(section, {})[key] = yaml.safe_load(value)
+        if not isinstance(result.setdefault(section, {}), dict):
+            raise UserError(f"--set {setting!r}: {section} is {result[section]!r}, expected a section with keys")
+        try:
+            result[section][key] = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that no calendar has
+            raise UserError(f"--set {setting!r}: {value!r} is not YAML") from error
     return result
 
 

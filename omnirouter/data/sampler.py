@@ -26,6 +26,8 @@ class BatchConfig:
     def __post_init__(self) -> None:
         if self.buckets < 1 or not 0 < self.max_utterance_s <= self.max_batch_s:
             raise UserError("batch: buckets must be at least 1, and 0 < max_utterance_s <= max_batch_s")
+        if self.sortagrad_epochs < 0:
+            raise UserError(f"batch.sortagrad_epochs: must not be negative, is {self.sortagrad_epochs}")
 
 
 class BucketSampler:
@@ -46,6 +48,15 @@ class BucketSampler:
         if epoch < self._config.sortagrad_epochs:
             return sorted(batches, key=lambda batch: int(self._frames[batch].max()))
         return [batches[i] for i in rng.permutation(len(batches))]
+
+    def largest(self) -> list[list[int]]:
+        """The batches of the first epoch that need most memory: with the most padded frames, and the most frames."""
+        batches = self.epoch(0)
+        most = (
+            max(batches, key=lambda batch: len(batch) * self._frames[batch].max()),
+            max(batches, key=lambda batch: self._frames[batch].sum()),
+        )
+        return [most[0]] if most[0] is most[1] else list(most)
 
     def batches_from(self, step: int) -> Iterator[tuple[int, list[int]]]:
         """Yield (epoch, batch) for ever, beginning with the batch of a training step (from 0)."""

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from omnirouter.data.errors import UserError
+
 
 @dataclass(frozen=True, kw_only=True)
 class SpecAugmentConfig:
@@ -17,6 +19,13 @@ class SpecAugmentConfig:
     """Largest width of a time mask, in 10 ms frames."""
     time_ratio: float = 0.1
     """Largest width of a time mask as a share of the utterance; the smaller bound holds."""
+
+    def __post_init__(self) -> None:
+        for name in ("freq_masks", "freq_width", "time_masks", "time_width"):
+            if getattr(self, name) < 0:
+                raise UserError(f"specaugment.{name}: must not be negative, is {getattr(self, name)}")
+        if not 0 <= self.time_ratio <= 1:
+            raise UserError(f"specaugment.time_ratio: must lie in [0, 1], is {self.time_ratio}")
 
 
 def spec_augment(

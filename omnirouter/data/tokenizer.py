@@ -1,6 +1,7 @@
 """Text to CTC labels and back: sentencepiece BPE units, or characters. Label 0 is the blank."""
 
 import io
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -61,12 +62,21 @@ def _train_bpe(texts: list[str], vocab_size: int, path: Path) -> list[str]:
         )  # fmt: skip
     except RuntimeError as error:
         raise UserError(
-            f"sentencepiece cannot learn {vocab_size} units from {len(texts)} transcripts: {error}"
+            f"sentencepiece cannot learn {vocab_size} units from {len(texts)} transcripts; {_advice(str(error))}"
         ) from error
     with atomic_write(path, "wb") as file:
         file.write(model.getvalue())
     bpe = _load_bpe(path)
     return [bpe.id_to_piece(i) for i in range(bpe.get_piece_size())]
+
+
+def _advice(complaint: str) -> str:
+    """What to do about a complaint of sentencepiece's trainer."""
+    if most := re.search(r"too high .* <= (\d+)", complaint):
+        return f"give --vocab-size {most[1]} or less (these transcripts allow {most[1]} units), or --token-type char"
+    if least := re.search(r"smaller than required_chars\. \d+ vs (\d+)", complaint):
+        return f"give --vocab-size {least[1]} or more (a unit for each character), or --token-type char"
+    return f"give another --vocab-size, or --token-type char ({complaint})"
 
 
 def _load_bpe(path: Path):  # noqa: ANN202 (sentencepiece is imported where it is used)

@@ -46,11 +46,11 @@ class ModelConfig:
     def __post_init__(self) -> None:
         _check_choice("model.encoder", self.encoder, ENCODERS)
         _check_choice("model.balance", self.balance, BALANCE_FORMS)
-        if self.dim % self.heads or (self.dim // self.heads) % 2:
-            raise UserError(f"model.heads: {self.heads} heads do not divide model.dim {self.dim} into even parts")
         for name in ("layers", "dim", "heads", "ffn_dim", "experts", "moe_every", "top_k", "n_mels", "stack_frames"):
             if getattr(self, name) < 1:
                 raise UserError(f"model.{name}: must be at least 1, is {getattr(self, name)}")
+        if self.dim % self.heads or (self.dim // self.heads) % 2:
+            raise UserError(f"model.heads: {self.heads} heads do not divide model.dim {self.dim} into even parts")
         for name in ("dropout", "attention_dropout", "layer_drop"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise UserError(f"model.{name}: must lie in [0, 1), is {getattr(self, name)}")

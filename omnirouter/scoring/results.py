@@ -71,8 +71,11 @@ def write_results(exp: Path, headline: str) -> str:
 
 
 def collect_results(exp: Path) -> list[Result]:
-    """Read every `exp/*/decode_*/score`, ordered by set, then experiment; `UserError` if there is none."""
-    scores = sorted(exp.glob("*/decode_*/score"))
+    """Read every `exp/*/decode_*/score`, ordered by set, then experiment; `UserError` if there is none.
+
+    A name that begins with a dot is no experiment, but what a killed --restart has left of one.
+    """
+    scores = sorted(path for path in exp.glob("*/decode_*/score") if not path.parents[1].name.startswith("."))
     if not scores:
         raise UserError(f"{exp}: no */decode_*/score in it; decode and score an experiment first (stages 5 and 6)")
     return sorted(map(read_result, scores), key=lambda result: (result.set_name, result.experiment))

@@ -61,11 +61,6 @@ def word_errors(refs: Iterable[str], hyps: Iterable[str]) -> ErrorCounts:
     return total(utterance_errors(map(word_units, refs), map(word_units, hyps)))
 
 
-def character_errors(refs: Iterable[str], hyps: Iterable[str]) -> ErrorCounts:
-    """Count character errors over transcripts in the same order; `ValueError` if one list is longer."""
-    return total(utterance_errors(map(character_units, refs), map(character_units, hyps)))
-
-
 def utterance_errors(refs: Iterable[Sequence[str]], hyps: Iterable[Sequence[str]]) -> list[ErrorCounts]:
     """Count errors of each utterance between sequences of units (lists of words, or strings of characters)."""
     return [_count(ref, hyp) for ref, hyp in zip(refs, hyps, strict=True)]

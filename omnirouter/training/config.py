@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from omnirouter.data.errors import UserError
-from omnirouter.data.fields import build, load_yaml, override
+from omnirouter.data.fields import build, checked, load_yaml, override
 from omnirouter.data.sampler import BatchConfig
 from omnirouter.data.specaugment import SpecAugmentConfig
 from omnirouter.models.config import ModelConfig
@@ -37,6 +37,10 @@ class OptimConfig:
     def __post_init__(self) -> None:
         if self.lr <= 0 or self.clip_norm <= 0 or min(self.warmup_steps, self.cosine_steps, self.step_every) < 1:
             raise UserError("optim: lr, clip_norm, warmup_steps, cosine_steps and step_every must be positive")
+        if min(self.cosine_end_ratio, self.step_factor, self.weight_decay) < 0:
+            raise UserError("optim: cosine_end_ratio, step_factor and weight_decay must not be negative")
+        if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
+            raise UserError(f"optim: beta1 and beta2 must lie in [0, 1), are {self.beta1} and {self.beta2}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +64,7 @@ class TrainingConfig:
     checkpoint_every_s: float = 240.0
     """Longest time between two checkpoints; also counted in steps by valid_every."""
     threads: int = 0
-    """CPU threads of the training process; 0: all cores."""
+    """CPU threads of the training process; 0: what OMP_NUM_THREADS says, or all cores."""
     workers: int = 1
     """Processes that load batches ahead; 0: none, load in the training process."""
 
@@ -68,6 +72,14 @@ class TrainingConfig:
         for name in ("max_steps", "log_every", "valid_every", "patience", "average_best"):
             if getattr(self, name) < 1:
                 raise UserError(f"training.{name}: must be at least 1, is {getattr(self, name)}")
+        for name in ("balance_weight", "threads", "workers"):
+            if getattr(self, name) < 0:
+                raise UserError(f"training.{name}: must not be negative, is {getattr(self, name)}")
+        for name in ("valid_batch_s", "checkpoint_every_s"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"training.{name}: must be positive, is {getattr(self, name)}")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"training.seed: must lie in 0 … 2**32 - 1, is {self.seed}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,15 +102,23 @@ def load_config(path: Path, settings: Sequence[str] = ()) -> ExperimentConfig:
 
     A top-level key `base` names another file, relative to this one, whose values this one's replace.
     """
-    return build(ExperimentConfig, override(_with_base(path), settings), str(path))
+    values = _with_base(path)
+    checked(ExperimentConfig, override({}, settings), "--set")
+    return build(ExperimentConfig, override(values, settings), str(path))
 
 
-def _with_base(path: Path) -> dict[str, Any]:
+def _with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read a file and what its `base` names; above: the files whose base it is."""
     values = load_yaml(path)
     base = values.pop("base", None)
     if base is None:
         return values
-    merged = _with_base(path.parent / base)
+    above = (*above, path.resolve())
+    if not isinstance(base, str) or not (path.parent / base).is_file():
+        raise UserError(f"{path}: its base {base!r} is not a file beside it")
+    if (path.parent / base).resolve() in above:
+        raise UserError(f"{path}: its base {base!r} is based on this file")
+    merged = _with_base(path.parent / base, above)
     for section, fields in values.items():
         known = merged.get(section)
         merged[section] = {**known, **fields} if isinstance(known, dict) and isinstance(fields, dict) else fields

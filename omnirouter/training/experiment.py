@@ -1,9 +1,12 @@
 """The experiment directory: made once, self-contained, never overwritten by another configuration."""
 
+import fcntl
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from omnirouter.models.config import ModelConfig
 from omnirouter.models.ctc import CtcModel, parameter_counts
 from omnirouter.training import checkpoint
 from omnirouter.training.config import ExperimentConfig
+from omnirouter.training.log import LOG
 
 
 @dataclass(frozen=True)
@@ -32,35 +36,62 @@ class Inputs:
     init: Path | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Paths, and a digest of what lies there: the same names with other data are another experiment.
+        """Paths, and digests of what lies there: the same names with other data are another experiment.
 
         Features count by utterance and length, not by where their archives lie, which depends on the number of jobs.
         """
         makers = {"utt2num_frames": "stage 2", "text": "stage 1", "tokens.txt": "stage 3", "model.pt": "its training"}
         files = [data / name for data in (self.train, self.dev) for name in ("utt2num_frames", "text")]
         files += [self.lang / "tokens.txt"] + ([self.init / "model.pt"] if self.init else [])
-        digest = hashlib.sha256()
+        digests: dict[str, str] = {}
         for path in files:
             if not path.exists():
                 raise UserError(f"{path} does not exist; {makers[path.name]} makes it")
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
+            digests[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
         paths = {"train": self.train, "dev": self.dev, "lang": self.lang, "init": self.init}
         names = {name: str(path) if path else None for name, path in paths.items()}
-        return {**names, "digest": digest.hexdigest()[:16]}
+        return {**names, "digests": digests}
 
 
-def open_experiment(exp: Path, config: ExperimentConfig, inputs: Inputs, restart: bool) -> bool:
+@contextmanager
+def locked(exp: Path) -> Iterator[None]:
+    """Hold the experiment directory, which is made if need be, for this process alone; UserError if another has it."""
+    exp.mkdir(parents=True, exist_ok=True)
+    with open(exp / ".lock", "w") as file:
+        # A worker that outlives this process for a moment, after kill -9, must not keep the lock.
+        os.register_at_fork(after_in_child=file.close)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{exp}: another process is training this experiment; wait for it, or end it") from None
+        except OSError as error:
+            LOG.warning("%s: this file system knows no locks (%s); let only one process train there", exp, error)
+        yield
+
+
+def remove_experiment(exp: Path) -> None:
+    """Delete an experiment directory: out of sight at once, then file by file."""
+    exp.rename(_removed(exp))
+    remove_leftovers(exp)
+
+
+def remove_leftovers(exp: Path) -> None:
+    """Delete what a killed `remove_experiment` has left."""
+    shutil.rmtree(_removed(exp), ignore_errors=True)  # NFS keeps the open lock's file; the next start deletes it
+
+
+def _removed(exp: Path) -> Path:
+    return exp.with_name(f".{exp.name}.removed")
+
+
+def open_experiment(exp: Path, config: ExperimentConfig, inputs: Inputs) -> bool:
     """Make the experiment directory, or take up the one there; returns whether its training is already finished.
 
-    Raises UserError when the directory holds another configuration or other inputs. restart: what is there is deleted.
+    Raises UserError when training has begun there with another configuration or other inputs; without a checkpoint it
+    has not begun.
     """
-    if restart and exp.exists():
-        doomed = exp.with_name(f".{exp.name}.removed")
-        shutil.rmtree(doomed, ignore_errors=True)
-        exp.rename(doomed)
-        shutil.rmtree(doomed)
     wanted = {**config.as_dict(), "inputs": inputs.as_dict()}
-    if (exp / "config.yaml").exists():
+    if (exp / "model.pt").exists() or checkpoint.steps(exp / "checkpoints"):
         changed = differences(load_yaml(exp / "config.yaml"), wanted)
         if changed:
             lines = "\n  ".join(changed)

@@ -1,5 +1,6 @@
 """Training from data directories to a finished experiment."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -10,21 +11,42 @@ from omnirouter.data.sampler import BucketSampler
 from omnirouter.data.tokenizer import Tokenizer
 from omnirouter.models.ctc import parameter_counts
 from omnirouter.training.config import ExperimentConfig
-from omnirouter.training.devices import cpu_count
-from omnirouter.training.experiment import Inputs, build_model, open_experiment, write_final_model
-from omnirouter.training.initial import initialise
+from omnirouter.training.devices import set_threads
+from omnirouter.training.experiment import (
+    Inputs,
+    build_model,
+    locked,
+    open_experiment,
+    remove_experiment,
+    remove_leftovers,
+    write_final_model,
+)
+from omnirouter.training.initial import check_initial, initialise
 from omnirouter.training.log import LOG, log_to
 from omnirouter.training.selection import select_trainable
 from omnirouter.training.trainer import Trainer
 
 
 def train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.device, restart: bool = False) -> None:
-    """Train an experiment, go on with it, or say that it is finished."""
-    if open_experiment(exp, config, inputs, restart):
-        print(f"{exp}: training is finished; --restart begins anew")
-        return
+    """Train an experiment, go on with it, or say that it is finished. restart: what is there is deleted first."""
+    inputs.as_dict()  # whatever forbids the new run must be known before the old one is deleted
+    if inputs.init is not None:
+        check_initial(config.model, inputs.init, exp)
+    with ExitStack() as locks:
+        locks.enter_context(locked(exp))
+        remove_leftovers(exp)
+        if restart:
+            remove_experiment(exp)
+            locks.enter_context(locked(exp))
+        if open_experiment(exp, config, inputs):
+            print(f"{exp}: training is finished; --restart begins anew")
+        else:
+            _train(exp, config, inputs, device)
+
+
+def _train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.device) -> None:
     log_to(exp / "train.log")
-    torch.set_num_threads(config.training.threads or cpu_count())
+    set_threads(config.training.threads)
     tokenizer = Tokenizer(exp / "lang")
     utterances = read_feature_dir(inputs.train)
     labels = [tokenizer.encode(utterance.text) for utterance in utterances]
@@ -43,6 +65,9 @@ def train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.dev
     trainer = Trainer(exp, config, model.to(device), tokenizer, read_feature_dir(inputs.dev))
     data = TrainingData(utterances, labels, config.specaugment, stats.mean, config.training.seed)
     sampler = BucketSampler([utterance.frames for utterance in utterances], config.batch, config.training.seed)
+    if trainer.step == 0:
+        for indices in sampler.largest():
+            trainer.rehearse(data[0, indices])
     best = trainer.run(training_batches(data, sampler, trainer.step, config.training.workers))
     write_final_model(exp, best, model, trainer.step)
     LOG.info("finished after %d steps; %s/model.pt is the average of the checkpoints of steps %s",

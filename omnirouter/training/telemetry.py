@@ -1,14 +1,17 @@
 """Figures of a training run, averaged over intervals: metrics.jsonl, TensorBoard and warnings about the routing."""
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from omnirouter.models.agreement import contingency, cramers_v
 from omnirouter.models.router import Routing, expert_load
 
 STARVED_SHARE = 0.01
@@ -16,16 +19,19 @@ UNIFORM_MARGIN = 1.05
 
 
 def routing_figures(routing: Routing) -> Tensor:
-    """Figures of one layer and batch, (2 N + 3,).
+    """Figures of one layer and batch, (4 N + 3,).
 
-    Load per expert, mean probability per expert, then means of the entropy (nats), of the top-1 probability and of its
-    margin over the second.
+    Load per expert, mean probability per expert; for the tokens whose first choice each expert is, the sum of their
+    top-1 probabilities and their number; then means of the entropy (nats), of the top-1 probability and of its margin
+    over the second.
     """
     probs = routing.probs_TN.detach()
     top = probs.topk(min(2, probs.shape[1]), dim=1).values
     entropy = -torch.special.xlogy(probs, probs).sum(dim=1).mean()
     scalars = torch.stack((entropy, top[:, 0].mean(), (top[:, 0] - top[:, -1]).mean()))
-    return torch.cat((expert_load(routing), probs.mean(dim=0), scalars))
+    first = F.one_hot(routing.experts_TK[:, 0], probs.shape[1]).to(probs.dtype)
+    of_experts = (expert_load(routing), probs.mean(dim=0), (first * top[:, :1]).sum(dim=0), first.sum(dim=0))
+    return torch.cat((*of_experts, scalars))
 
 
 class Telemetry:
@@ -35,6 +41,8 @@ class Telemetry:
         self._sums: dict[str, float] = {}
         self._routing: dict[int, Tensor] = {}
         self._routed: dict[int, int] = {}
+        self._first_choices: dict[int, Tensor] = {}
+        """Of the last batch; not part of the state, since a record is written right after a batch."""
 
     def add(self, figures: Mapping[str, float], routing: Mapping[int, Routing]) -> None:
         """Add one step's figures and routing."""
@@ -44,21 +52,37 @@ class Telemetry:
             seen = routing_figures(decisions)  # stays on its device: no waiting for it
             self._routing[layer] = self._routing[layer] + seen if layer in self._routing else seen
             self._routed[layer] = self._routed.get(layer, 0) + 1
+        self._first_choices = {layer: decisions.experts_TK[:, 0] for layer, decisions in routing.items()}
 
     def sum(self, name: str) -> float:
         """Sum of a figure since the last record."""
         return self._sums.get(name, 0.0)
 
     def routing_record(self) -> dict[str, dict[str, Any]]:
-        """Means per MoE layer (named from 1) since the last record."""
+        """Means per MoE layer (named from 1) since the last record.
+
+        expert_top1_prob: over all tokens whose first choice the expert is; 0 where there is none.
+        cramers_v: of the last batch, with the MoE layer below; None for the lowest, where either layer was left out
+        of that batch, and where either has sent all its tokens to one expert.
+        """
         record = {}
-        for layer in sorted(self._routing):
-            mean = (self._routing[layer] / self._routed[layer]).tolist()
-            experts = (len(mean) - 3) // 2
-            names = ("entropy", "top1_prob", "margin")
-            load, prob = mean[:experts], mean[experts : 2 * experts]
-            record[str(layer + 1)] = {"load": load, "prob": prob, **dict(zip(names, mean[2 * experts :], strict=True))}
+        for below, layer in zip([None, *sorted(self._routing)], sorted(self._routing), strict=False):
+            mean = self._routing[layer] / self._routed[layer]
+            load, prob, sums, tokens = mean[:-3].unflatten(0, (4, -1))
+            record[str(layer + 1)] = {
+                "load": load.tolist(),
+                "prob": prob.tolist(),
+                "expert_top1_prob": torch.where(tokens > 0, sums / tokens, 0.0).tolist(),
+                **dict(zip(("entropy", "top1_prob", "margin"), mean[-3:].tolist(), strict=True)),
+                "cramers_v": self._agreement(below, layer),
+            }
         return record
+
+    def _agreement(self, below: int | None, layer: int) -> float | None:
+        if below not in self._first_choices or layer not in self._first_choices:
+            return None
+        agreement = cramers_v(contingency(self._first_choices[below].cpu(), self._first_choices[layer].cpu()))
+        return None if math.isnan(agreement) else agreement  # JSON knows no NaN
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -71,15 +95,17 @@ class Telemetry:
         self._routing = {layer: figures.to(device) for layer, figures in state["routing"].items()}
 
 
-def routing_warnings(record: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Say which experts are starved and which layers' routers do not decide."""
+def routing_warnings(before: Mapping[str, Mapping[str, Any]], record: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Say which experts are starved and which layers' routers do not decide, in this record and the one before it."""
     warnings = []
-    for layer, figures in record.items():
+    for layer in sorted(before.keys() & record.keys(), key=int):
+        earlier, figures = before[layer], record[layer]
         experts = len(figures["load"])
-        starved = [j + 1 for j, share in enumerate(figures["load"]) if share < STARVED_SHARE]
+        shares = map(max, earlier["load"], figures["load"])
+        starved = [j for j, share in enumerate(shares, 1) if share < STARVED_SHARE]
         if starved:
             warnings.append(f"layer {layer}: expert {starved} gets less than {STARVED_SHARE:.0%} of the tokens")
-        if experts > 1 and figures["top1_prob"] < UNIFORM_MARGIN / experts:
+        if experts > 1 and max(earlier["top1_prob"], figures["top1_prob"]) < UNIFORM_MARGIN / experts:
             warnings.append(
                 f"layer {layer}: mean top-1 probability {figures['top1_prob']:.3f} is that of a uniform router"
             )

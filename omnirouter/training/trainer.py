@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from omnirouter.data.dataset import Batch, FeatureUtterance, ordered_batches
@@ -16,7 +16,7 @@ from omnirouter.data.errors import UserError
 from omnirouter.data.fbank import FRAMES_PER_S
 from omnirouter.data.tokenizer import Tokenizer
 from omnirouter.decoding.greedy import greedy_decode
-from omnirouter.models.ctc import CtcModel, ctc_loss
+from omnirouter.models.ctc import CtcModel, CtcOutput, ctc_loss
 from omnirouter.scoring.wer import word_errors
 from omnirouter.training import checkpoint
 from omnirouter.training.config import ExperimentConfig, OptimConfig
@@ -54,6 +54,7 @@ class Trainer:
         self._best: list[list[int]] = []  # [dev errors, step] of the checkpoints to average, best first
         self._without_gain = 0
         self._interrupted = False
+        self._routing_before: dict[str, dict[str, Any]] = {}
         self.step = 0
         length = self._resume()
         self._metrics = MetricsFile(exp / "metrics.jsonl", length)
@@ -87,23 +88,36 @@ class Trainer:
             signal.signal(number, handler)
         return [self._best_path(step) for _, step in self._best]
 
+    def rehearse(self, batch: Batch) -> None:
+        """Do what a step does short of changing anything; UserError saying what to lower if memory does not suffice."""
+        cuda = [self._device] if self._device.type == "cuda" else []
+        try:
+            moments = [torch.empty_like(p) for p in self._model.parameters() for _ in range(2)]  # AdamW's, from step 0
+            with torch.random.fork_rng(devices=cuda):
+                self._backward(batch)
+            del moments
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            padded_s = len(batch.lengths) * max(batch.lengths) / FRAMES_PER_S
+            raise UserError(
+                f"out of memory on {self._device} at the largest batch, {len(batch.lengths)} utterances padded to "
+                f"{padded_s:.0f} s in all; lower batch.max_batch_s, now {self._config.batch.max_batch_s:g}"
+            ) from error
+        finally:
+            self._optimizer.zero_grad(set_to_none=True)
+
     def _finished(self) -> bool:
         training = self._config.training
         return self.step >= training.max_steps or self._without_gain >= training.patience
 
     def _train_step(self, batch: Batch, wait_s: float) -> None:
         started = time.monotonic()
-        training, optim = self._config.training, self._config.optim
-        # Dropout and layer drop depend on seed and step alone, so a checkpoint need not keep a random state.
-        torch.manual_seed(training.seed * 1_000_003 + self.step)
-        self._model.train()
+        optim = self._config.optim
         rate = learning_rate(self.step, optim)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        self._optimizer.zero_grad(set_to_none=True)
-        output = self._model(batch.features.to(self._device), batch.lengths, with_routing=True)
-        ctc = ctc_loss(output, batch.targets.to(self._device), batch.target_lengths)
-        (ctc / len(batch.utt_ids) + training.balance_weight * output.balance_loss).backward()
+        ctc, output = self._backward(batch)
         norm = float(nn.utils.clip_grad_norm_(self._model.parameters(), optim.clip_norm))
         loss, balance = float(ctc.detach()), float(output.balance_loss.detach())
         if not math.isfinite(norm):
@@ -118,6 +132,18 @@ class Trainer:
             "wait_s": wait_s, "work_s": time.monotonic() - started,
         }  # fmt: skip
         self._telemetry.add(figures, output.routing)
+
+    def _backward(self, batch: Batch) -> tuple[Tensor, CtcOutput]:
+        """Set the gradient of a batch at this step; returns the CTC loss, summed, and the model's output."""
+        training = self._config.training
+        # Dropout and layer drop depend on seed and step alone, so a checkpoint need not keep a random state.
+        torch.manual_seed(training.seed * 1_000_003 + self.step)
+        self._model.train()
+        self._optimizer.zero_grad(set_to_none=True)
+        output = self._model(batch.features.to(self._device), batch.lengths, with_routing=True)
+        ctc = ctc_loss(output, batch.targets.to(self._device), batch.target_lengths)
+        (ctc / len(batch.utt_ids) + training.balance_weight * output.balance_loss).backward()
+        return ctc, output
 
     def _record(self) -> str:
         """Write the record of the interval that ends here, and start a new one; returns a summary."""
@@ -137,8 +163,9 @@ class Trainer:
         }  # fmt: skip
         self._write(record)
         self._telemetry = Telemetry()
-        for warning in routing_warnings(record["routing"]):
+        for warning in routing_warnings(self._routing_before, record["routing"]):
             LOG.warning("step %d: %s", self.step, warning)
+        self._routing_before = record["routing"]
         summary = (
             f"ctc {record['ctc_loss']:.2f} balance {record['balance_loss']:.3f} lr {self._rate:.2e} "
             f"norm {record['grad_norm']:.1f} {record['time']['audio_s_per_s']:.0f} audio-s/s"
@@ -208,3 +235,9 @@ class Trainer:
 
     def _interrupt(self, *_: object) -> None:
         self._interrupted = True
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Tell whether memory has run out; torch raises a bare RuntimeError for the CPU's."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)

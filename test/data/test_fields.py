@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from omnirouter.data.errors import UserError
-from omnirouter.data.fields import build, differences, load_yaml, override
+from omnirouter.data.fields import build, checked, differences, load_yaml, override, split_words
 
 
 @dataclass
@@ -38,6 +38,11 @@ def test_values_are_converted_and_kept() -> None:
         ({"inner": {"size": True}}, ["size", "expected int", "True"]),
         ({"inner": {"rate": "fast"}}, ["rate", "expected float", "fast"]),
         ({"inner": 3}, ["inner", "section"]),
+        ({"inner": None}, ["inner", "section"]),
+        ({"inner": {"rate": ".nan"}}, ["rate", "expected float"]),
+        ({"inner": {"rate": float("nan")}}, ["rate", "finite"]),
+        ({"inner": {"rate": "inf"}}, ["rate", "finite"]),
+        ({"inner": {"rate": -float("inf")}}, ["rate", "finite"]),
     ],
 )
 def test_wrong_values_are_refused_by_name(values: dict, words: list[str]) -> None:
@@ -53,6 +58,29 @@ def test_override_reads_values_as_yaml_and_leaves_the_original() -> None:
     assert original == {"inner": {"size": 1, "name": "a"}}
     with pytest.raises(UserError, match="section.key=value"):
         override(original, ["size=7"])
+    with pytest.raises(UserError, match=r"--set 'inner.sizes=\['.*not YAML"):
+        override(original, ["inner.sizes=["])
+    with pytest.raises(UserError, match="--set 'inner.size=7': inner is None, expected a section"):
+        override({"inner": None}, ["inner.size=7"])
+
+
+def test_words_are_split_as_by_a_shell() -> None:
+    assert split_words("a.b=1 'c.d=[1, 2]'", "--set") == ["a.b=1", "c.d=[1, 2]"]
+    with pytest.raises(UserError, match="--set 'a\"b': No closing quotation"):
+        split_words('a"b', "--set")
+
+
+def test_checking_alone_does_not_construct() -> None:
+    @dataclass
+    class Never:
+        size: int = 1
+
+        def __post_init__(self) -> None:
+            raise AssertionError
+
+    assert checked(Never, {"size": 3}, "--set") == {"size": 3}
+    with pytest.raises(UserError, match="--set: unknown key 'sise'"):
+        checked(Never, {"sise": 3}, "--set")
 
 
 def test_differences_name_both_values() -> None:

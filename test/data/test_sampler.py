@@ -56,3 +56,15 @@ def test_bounded_batches_by_hand() -> None:
 def test_an_utterance_may_not_be_longer_than_a_batch() -> None:
     with pytest.raises(UserError, match="max_utterance_s"):
         BatchConfig(max_batch_s=10, max_utterance_s=30)
+
+
+def test_the_largest_batches_have_the_most_padded_and_the_most_valid_frames() -> None:
+    frames = [10] * 6 + [30, 30, 31, 40, 40, 50]
+    for seed in range(20):
+        config = BatchConfig(max_batch_s=1, max_utterance_s=1, buckets=2)
+        sampler = BucketSampler(frames, config, seed=seed)
+        batches, largest = sampler.epoch(0), sampler.largest()
+        padded = [len(batch) * max(frames[i] for i in batch) for batch in batches]
+        valid = [sum(frames[i] for i in batch) for batch in batches]
+        assert padded[batches.index(largest[0])] == max(padded)
+        assert valid[batches.index(largest[-1])] == max(valid)

@@ -1,5 +1,6 @@
 """Tokenizers: round trips, the blank, reproducible files, clear errors."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -45,9 +46,21 @@ def test_bpe_tokens_are_those_of_sentencepiece(tmp_path: Path) -> None:
 
 
 def test_too_many_units_is_an_error_that_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="5000 units"):
+    with pytest.raises(UserError, match="5000 units") as error:
         train_tokenizer(TEXTS, "bpe", 5000, tmp_path / "lang")
     assert not list(tmp_path.iterdir())
+    most = int(re.search(r"give --vocab-size (\d+) or less", str(error.value))[1])
+    assert "--token-type char" in str(error.value) and "INTERNAL" not in str(error.value)
+    assert train_tokenizer(TEXTS, "bpe", most, tmp_path / "lang") == most
+    with pytest.raises(UserError):
+        train_tokenizer(TEXTS, "bpe", most + 1, tmp_path / "lang")
+
+
+def test_too_few_units_for_the_characters_says_how_many_are_needed(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="or more") as error:
+        train_tokenizer(TEXTS, "bpe", 5, tmp_path / "lang")
+    least = int(re.search(r"give --vocab-size (\d+) or more", str(error.value))[1])
+    assert train_tokenizer(TEXTS, "bpe", least, tmp_path / "lang") == least
 
 
 def test_a_damaged_token_list_names_the_line(tmp_path: Path) -> None:

@@ -140,3 +140,11 @@ def test_a_broken_config_names_its_file(exp):
     (exp / "dense" / "config.yaml").write_text("model: [")
     with pytest.raises(UserError, match="dense/config.yaml: not YAML"):
         collect_results(exp)
+
+
+def test_what_a_killed_restart_has_left_is_no_experiment(exp):
+    wanted = collect_results(exp)
+    (exp / "dense").rename(exp / ".dense.removed")
+    assert [result.experiment for result in collect_results(exp)] == [
+        result.experiment for result in wanted if result.experiment != "dense"
+    ]

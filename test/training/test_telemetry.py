@@ -27,6 +27,26 @@ def test_routing_record_averages_batches_by_hand() -> None:
     assert record["entropy"] == pytest.approx((entropy + entropy / 2) / 2)
     assert record["top1_prob"] == pytest.approx((0.75 + 0.875) / 2)
     assert record["margin"] == pytest.approx((0.5 + 0.75) / 2)
+    assert record["expert_top1_prob"] == pytest.approx([(0.75 + 0.75 + 1) / 3, 0.75])  # by tokens, not by batches
+    assert record["cramers_v"] is None
+
+
+def test_an_expert_without_tokens_has_probability_zero() -> None:
+    telemetry = Telemetry()
+    telemetry.add({}, {0: routing_of([[0.75, 0.25], [0.5, 0.5]])})
+    assert telemetry.routing_record()["1"]["expert_top1_prob"] == [0.625, 0.0]
+
+
+def test_agreement_is_that_of_the_last_batch_with_the_layer_below() -> None:
+    telemetry = Telemetry()
+    a, b = [0.9, 0.1], [0.2, 0.8]
+    telemetry.add({}, {layer: routing_of([a, b, b, a]) for layer in (0, 2, 3, 5)})
+    telemetry.add({}, {0: routing_of([a, a, b, b]), 2: routing_of([b, b, a, a]), 5: routing_of([a, b, a, b])})
+    record = telemetry.routing_record()
+    assert [record[layer]["cramers_v"] for layer in ("1", "3", "4", "6")] == [None, pytest.approx(1), None, None]
+    telemetry.add({}, {0: routing_of([a, a, b, b]), 2: routing_of([a, b, a, b]), 3: routing_of([a, a, a, a])})
+    record = telemetry.routing_record()
+    assert (record["3"]["cramers_v"], record["4"]["cramers_v"]) == (pytest.approx(0), None)
 
 
 def test_state_is_taken_up_exactly() -> None:
@@ -47,9 +67,13 @@ def test_warnings_name_starved_experts_and_undecided_routers() -> None:
     good = {"load": [0.3, 0.7], "top1_prob": 0.8}
     starved = {"load": [0.991, 0.009], "top1_prob": 0.9}
     uniform = {"load": [0.5, 0.5], "top1_prob": 0.52}
-    warnings = routing_warnings({"1": good, "2": starved, "3": uniform})
+    record = {"1": good, "2": starved, "3": uniform}
+    warnings = routing_warnings(record, record)
     assert len(warnings) == 2
     assert "layer 2: expert [2]" in warnings[0] and "layer 3" in warnings[1] and "uniform" in warnings[1]
+    assert routing_warnings({}, record) == []
+    assert routing_warnings({"1": good, "2": good, "3": good}, record) == []  # once is no state yet
+    assert routing_warnings(record, {"1": good, "2": {**starved, "load": [0.009, 0.991]}, "3": good}) == []
 
 
 def test_metrics_are_cut_back_to_the_checkpoint(tmp_path: Path) -> None:

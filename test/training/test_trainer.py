@@ -13,6 +13,7 @@ from omnirouter.data.dataset import read_feature_dir
 from omnirouter.data.errors import UserError
 from omnirouter.decoding.run import decode_to_file
 from omnirouter.models.ctc import CtcModel
+from omnirouter.training import devices
 from omnirouter.training import run as run_module
 from omnirouter.training.config import ExperimentConfig, OptimConfig
 from omnirouter.training.experiment import Inputs, load_experiment
@@ -103,8 +104,9 @@ def test_finished_changed_and_restarted_runs(
     with pytest.raises(UserError, match=r"optim.lr: 0.003 there, 0.5 now"):
         train(exp, other, inputs, CPU)
     (inputs.dev / "text").write_text((inputs.dev / "text").read_text().replace("A", "B"))
-    with pytest.raises(UserError, match="inputs.digest"):
+    with pytest.raises(UserError, match=r"inputs\.digests\..*dev/text: ") as error:
         train(exp, config, inputs, CPU)
+    assert "train/text" not in str(error.value)
     train(exp, other, inputs, CPU, restart=True)
     assert (exp / "model.pt").exists() and "0.5" in (exp / "config.yaml").read_text()
 
@@ -155,3 +157,61 @@ def test_only_matrices_decay_and_routers_do_not(config: ExperimentConfig) -> Non
     assert "encoder.blocks.0.ffn.inner_weight" in decayed and "output.weight" in decayed
     assert {"encoder.routers.0.weight", "encoder.blocks.0.ffn.inner_bias", "encoder.final_norm.weight"} <= free
     assert len(decayed) + len(free) == len(names)
+
+
+def test_the_rehearsal_of_the_largest_batch_changes_nothing(
+    tmp_path: Path, inputs: Inputs, config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rehearsed: list[int] = []
+    original = Trainer.rehearse
+
+    def rehearse(self: Trainer, batch: Any) -> None:
+        state, before = torch.random.get_rng_state(), {k: v.clone() for k, v in self._model.state_dict().items()}
+        original(self, batch)
+        rehearsed.append(len(batch.lengths) * max(batch.lengths))
+        assert torch.equal(state, torch.random.get_rng_state())
+        assert all(torch.equal(before[name], tensor) for name, tensor in self._model.state_dict().items())
+        assert all(parameter.grad is None for parameter in self._model.parameters())
+        assert not self._optimizer.state and self.step == 0
+
+    monkeypatch.setattr(Trainer, "rehearse", rehearse)
+    train(tmp_path / "exp/with", config, inputs, CPU)
+    assert rehearsed and max(rehearsed) <= 800
+    monkeypatch.setattr(Trainer, "rehearse", lambda self, batch: None)
+    train(tmp_path / "exp/without", config, inputs, CPU)
+    assert metrics_of(tmp_path / "exp/with") == metrics_of(tmp_path / "exp/without")
+    mine, wanted = weights_of(tmp_path / "exp/with"), weights_of(tmp_path / "exp/without")
+    assert all(torch.equal(mine[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_too_large_a_batch_is_found_before_the_first_step(
+    tmp_path: Path, inputs: Inputs, config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("omnirouter.training.trainer.ctc_loss", fail)
+    with pytest.raises(UserError, match="out of memory .* lower batch.max_batch_s, now 8"):
+        train(tmp_path / "exp/a", config, inputs, CPU)
+    assert not (tmp_path / "exp/a/metrics.jsonl").read_text()
+    error.args = ("something else",)
+    if type(error) is RuntimeError:
+        with pytest.raises(RuntimeError, match="something else"):
+            train(tmp_path / "exp/a", config, inputs, CPU)
+
+
+@pytest.mark.parametrize(("threads", "variable", "wanted"), [(3, "2", 3), (0, "2", 7), (0, "", 5), (0, None, 5)])
+def test_threads_are_the_settings_or_the_users_or_the_cores(
+    monkeypatch: pytest.MonkeyPatch, threads: int, variable: str | None, wanted: int
+) -> None:
+    used = [7]  # what torch has made of the variable at its start
+    monkeypatch.setattr(devices.torch, "set_num_threads", used.append)
+    monkeypatch.setattr(devices, "_cpu_count", lambda: 5)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    devices.set_threads(threads)
+    assert used[-1] == wanted

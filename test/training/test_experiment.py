@@ -1,0 +1,97 @@
+"""The experiment directory: one process at a time, nothing deleted too early, nothing left behind."""
+
+import dataclasses
+import fcntl
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from omnirouter.data.errors import UserError
+from omnirouter.training.config import ExperimentConfig
+from omnirouter.training.experiment import Inputs, locked
+from omnirouter.training.run import train
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def short(config: ExperimentConfig) -> ExperimentConfig:
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, max_steps=2, valid_every=2))
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_only_one_process_trains_an_experiment(
+    tmp_path: Path, inputs: Inputs, short: ExperimentConfig, restart: bool
+) -> None:
+    exp = tmp_path / "exp/a"
+    exp.mkdir(parents=True)
+    (exp / "kept").touch()
+    with open(exp / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another process is training this experiment"):
+            train(exp, short, inputs, CPU, restart)
+    assert (exp / "kept").exists() and not (exp / "config.yaml").exists()
+    train(exp, short, inputs, CPU, restart)
+    assert (exp / "model.pt").exists()
+
+
+def test_the_lock_ends_with_its_process_though_its_workers_live_on(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    holder = os.fork()
+    if not holder:
+        with locked(tmp_path / "a"):
+            worker = os.fork()
+            os.write(write, b"%d" % worker) if worker else None
+            time.sleep(60)
+        os._exit(0)
+    worker = int(os.read(read, 20))
+    try:
+        with pytest.raises(UserError, match="another process"), locked(tmp_path / "a"):
+            pass
+        os.kill(holder, signal.SIGKILL)
+        os.waitpid(holder, 0)
+        os.kill(worker, 0)
+        with locked(tmp_path / "a"):
+            pass
+    finally:
+        os.kill(worker, signal.SIGKILL)
+        os.close(read), os.close(write)
+
+
+def test_a_restart_that_cannot_begin_deletes_nothing(tmp_path: Path, inputs: Inputs, short: ExperimentConfig) -> None:
+    exp, other = tmp_path / "exp/a", tmp_path / "exp/other"
+    train(exp, short, inputs, CPU)
+    train(other, dataclasses.replace(short, model=dataclasses.replace(short.model, dim=64)), inputs, CPU)
+    before = (exp / "model.pt").stat().st_mtime_ns
+    for name, words in (("a", "the experiment itself"), ("other", "another shape"), ("none", "does not exist")):
+        with pytest.raises(UserError, match=words):
+            train(exp, short, dataclasses.replace(inputs, init=tmp_path / "exp" / name), CPU, restart=True)
+    (inputs.dev / "text").rename(inputs.dev / "gone")
+    with pytest.raises(UserError, match="text does not exist"):
+        train(exp, short, inputs, CPU, restart=True)
+    assert (exp / "model.pt").stat().st_mtime_ns == before and (exp / "checkpoints").is_dir()
+
+
+def test_what_a_killed_restart_has_left_goes_with_the_next_start(
+    tmp_path: Path, inputs: Inputs, short: ExperimentConfig
+) -> None:
+    (tmp_path / "exp/.a.removed/decode_test").mkdir(parents=True)
+    train(tmp_path / "exp/a", short, inputs, CPU)
+    assert [path.name for path in (tmp_path / "exp").iterdir()] == ["a"]
+
+
+def test_without_a_checkpoint_training_has_not_begun(tmp_path: Path, inputs: Inputs, short: ExperimentConfig) -> None:
+    exp = tmp_path / "exp/a"
+    train(exp, short, inputs, CPU)
+    other = dataclasses.replace(short, optim=dataclasses.replace(short.optim, lr=0.25))
+    (exp / "model.pt").unlink()
+    with pytest.raises(UserError, match="another experiment"):
+        train(exp, other, inputs, CPU)
+    for path in (exp / "checkpoints").iterdir():
+        path.unlink()
+    train(exp, other, inputs, CPU)
+    assert (exp / "model.pt").exists() and "lr: 0.25" in (exp / "config.yaml").read_text()
