@@ -6,7 +6,6 @@ EXTRAS = {
     "mini": ["espeakng-loader>=0.2.4"],
     "lhotse": ["lhotse>=1.30"],
     "tensorboard": ["tensorboard>=2.16"],
-    "plot": ["matplotlib>=3.8"],
 }
 ALL = sorted(package for packages in EXTRAS.values() for package in packages)
 TEST = [

@@ -6,7 +6,7 @@ import platform
 import sys
 from importlib.metadata import version
 
-PACKAGES = {  # on the package index -> as imported
+PACKAGES: dict[str, str] = {  # on the package index -> as imported
     "torch": "torch",
     "torchaudio": "torchaudio",
     "numpy": "numpy",
@@ -18,13 +18,30 @@ PACKAGES = {  # on the package index -> as imported
     "tqdm": "tqdm",
     "whisper-normalizer": "whisper_normalizer.english",
 }
+EXTRAS: dict[str, dict[str, str]] = {  # of setup.py -> the same
+    "mini": {"espeakng-loader": "espeakng_loader"},
+    "lhotse": {"lhotse": "lhotse"},
+    "tensorboard": {"tensorboard": "tensorboard"},
+    "test": {
+        "jiwer": "jiwer",
+        "kaldi-native-fbank": "kaldi_native_fbank",
+        "openai-whisper": "whisper.normalizers",
+        "pytest": "pytest",
+        "ruff": "ruff",
+    },
+}
+ALL = ("mini", "lhotse", "tensorboard")
+CONTAINS = {"all": ALL, "test": (*ALL, "test")}
 TONE_HZ, RATE_HZ, BANDS = 1000, 16000, 80
 
 
 def main() -> None:
-    """Import everything and compute features; exit with one line that says what fails."""
+    """Import everything, the extras in the arguments too, and compute; exit with one line that says what fails."""
     print(f"Python {platform.python_version()} ({sys.executable})")
-    print(", ".join(f"{package} {_import(package, module)}" for package, module in PACKAGES.items()))
+    packages = dict(PACKAGES)
+    for extra in (part for wanted in sys.argv[1:] for part in CONTAINS.get(wanted, (wanted,))):
+        packages |= EXTRAS[extra]
+    print(", ".join(f"{package} {_import(package, module)}" for package, module in packages.items()))
     frames, loudest = _fbank_of_a_tone()
     print(f"torchaudio: fbank of a {TONE_HZ} Hz tone has {frames} frames, and most energy in band {loudest} of {BANDS}")
     print(f"GPU: {_gpus() or 'none found, training and decoding will use the CPU'}")

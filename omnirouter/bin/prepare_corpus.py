@@ -26,6 +26,12 @@ def get_parser() -> argparse.ArgumentParser:
     _add_audio_dir(libri, "where the long recordings of test_seg go")
     kaldi = _add(corpora, "kaldi", "your own corpus: DIR/<set>/ are Kaldi data directories; checked, completed, copied")
     kaldi.add_argument("--corpus-dir", type=Path, required=True, help="holds train/, dev/, …, each with wav.scp …")
+    kaldi.add_argument("--sets", nargs="+", default=[], metavar="SET", help="those to take; without it, all in DIR")
+    kaldi.add_argument(
+        "--deep",
+        action=argparse.BooleanOptionalAction,
+        help="decode every audio file, not only its header (default: if there are fewer than 10 000 utterances)",
+    )
     kaldi.add_argument("--allow-pipes", action="store_true", help="accept wav.scp entries that are shell commands")
     return parser
 
@@ -76,7 +82,7 @@ def main() -> None:
     else:
         from omnirouter.corpora.kaldi import prepare_kaldi
 
-        prepare_kaldi(args.corpus_dir, args.output, args.allow_pipes)
+        prepare_kaldi(args.corpus_dir, args.output, args.sets, args.deep, args.allow_pipes)
 
 
 if __name__ == "__main__":

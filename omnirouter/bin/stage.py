@@ -24,7 +24,7 @@ def main() -> None:
     args = _parser().parse_args(options)
     if not command:
         _parser().error("no command after --")
-    bind_to_parent()
+    bind_to_parent(args.parent)
     code = run_stage(_stage(args, command, neutral), args.force)
     if code != 0:
         how = "interrupted; the same command goes on" if code == INTERRUPTED else f"failed (exit code {code})"
@@ -46,8 +46,10 @@ def _stage(args: argparse.Namespace, command: list[str], neutral: list[str]) -> 
         neutral=tuple(neutral),
         inputs={**made, **dict.fromkeys(args.given)},
         optional_inputs=tuple(args.optional),
+        audio_of=tuple(args.audio_of),
         outputs=tuple(args.output),
         optional_outputs=tuple(args.optional_output),
+        output_audio_of=tuple(args.output_audio_of),
         record=args.record,
         prefix=tuple(shlex.split(args.prefix)),
     )
@@ -74,12 +76,15 @@ def _parser() -> argparse.ArgumentParser:
     for option, text in (
         ("--given", "inputs that no stage makes"),
         ("--optional", "inputs that may be absent"),
+        ("--audio-of", "tables such as wav.scp, whose audio files are inputs"),
         ("--output", "what the command makes"),
         ("--optional-output", "what the command may make"),
+        ("--output-audio-of", "tables such as wav.scp, whose audio files have to stay as the command left them"),
     ):
         parser.add_argument(option, action="extend", nargs="*", default=[], metavar="FILE", help=text)
     parser.add_argument("--prefix", default="", help="goes before the command and does not count, as in 'srun -c 4'")
     parser.add_argument("--force", action="store_true", help="run the step even when it is up to date")
+    parser.add_argument("--parent", type=int, metavar="PID", help="process that starts this one: do not outlive it")
     return parser
 
 

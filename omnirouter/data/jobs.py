@@ -65,10 +65,15 @@ def bind_child_to_parent(signum: int = signal.SIGKILL) -> Callable[[], None] | N
     return bind
 
 
-def bind_to_parent() -> None:
-    """Let this process be killed when the one that started it ends (Linux only; elsewhere nothing happens)."""
+def bind_to_parent(parent: int | None = None) -> None:
+    """Let this process be killed when the one that started it ends (Linux only; elsewhere nothing happens).
+
+    `parent` is that one's process id: if it has ended already, so does this process, at once and on any system.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    if parent is not None and os.getppid() != parent:  # it ended before the line above
+        os._exit(1)
 
 
 class _Job:

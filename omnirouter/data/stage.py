@@ -1,5 +1,6 @@
 """One step of a recipe: passed over while its command, inputs and outputs are as recorded, else run and recorded."""
 
+import hashlib
 import json
 import os
 import shlex
@@ -15,6 +16,7 @@ from omnirouter.data.files import atomic_write
 from omnirouter.data.jobs import bind_child_to_parent, describe_exit
 
 INTERRUPTED = 130  # the exit code of a command that Ctrl-C has ended
+WRONG_USAGE = 2  # the exit code of a command that has refused its arguments and done nothing
 _DIRECTORY_LEVELS = 2  # enough for the tables of a corpus; its audio lies deeper, and counting it would be slow
 
 
@@ -29,8 +31,12 @@ class Stage:
     """Path -> number of the stage that makes it; None when the user gives it. A directory counts with its files."""
     optional_inputs: tuple[str, ...] = ()
     """Inputs that may be absent; coming or going, they count as changed."""
+    audio_of: tuple[str, ...] = ()
+    """Tables such as wav.scp whose audio files are inputs; they count with size and time, pipes do not."""
     outputs: tuple[str, ...] = ()
     optional_outputs: tuple[str, ...] = ()
+    output_audio_of: tuple[str, ...] = ()
+    """Tables whose audio files have to stay as they were when the command ended, whoever has made them."""
     record: Path | None = None
     """Where the fingerprint is kept; without one, the stage always runs."""
     prefix: tuple[str, ...] = ()
@@ -50,19 +56,21 @@ def run_stage(stage: Stage, force: bool = False) -> int:
     if reason is None:
         say(f"stage {stage.name}: up to date")
         return 0
-    if stage.record is not None:
-        stage.record.unlink(missing_ok=True)
+    record = _take_record(stage.record)
     argv = [*stage.prefix, *stage.command, *stage.neutral]
     say(f"stage {stage.name}{reason}: {shlex.join(argv)}")
     started_s = time.monotonic()
     code = _execute(argv)
+    if code == WRONG_USAGE and stage.record is not None and record:
+        with atomic_write(stage.record) as file:
+            file.write(record)
     if code != 0:
         return code
     missing = [path for path in stage.outputs if not os.path.exists(path)]
     if missing:
         raise UserError(f"stage {stage.name} has ended without error, but has not made {', '.join(missing)}")
     if stage.record is not None:
-        _write_record(stage.record, before, _states([*stage.outputs, *stage.optional_outputs]))
+        _write_record(stage.record, before, _output_states(stage))
     say(f"stage {stage.name}: done in {time.monotonic() - started_s:.0f} s")
     return 0
 
@@ -82,11 +90,34 @@ def _check_inputs(stage: Stage) -> None:
 
 
 def _fingerprint(stage: Stage) -> dict[str, Any]:
-    return {"command": list(stage.command), "inputs": _states([*stage.inputs, *stage.optional_inputs])}
+    inputs = _states([*stage.inputs, *stage.optional_inputs], stage.audio_of)
+    return {"command": list(stage.command), "inputs": inputs}
 
 
-def _states(paths: Iterable[str]) -> dict[str, Any]:
-    return {path: _state(path, _DIRECTORY_LEVELS) for path in paths}
+def _output_states(stage: Stage) -> dict[str, Any]:
+    return _states([*stage.outputs, *stage.optional_outputs], stage.output_audio_of)
+
+
+def _states(paths: Iterable[str], tables: Iterable[str]) -> dict[str, Any]:
+    audio = {f"audio of {table}": _audio_state(table) for table in tables}
+    return {**{path: _state(path, _DIRECTORY_LEVELS) for path in paths}, **audio}
+
+
+def _audio_state(table: str) -> str | None:
+    """Return a digest of name, size and mtime of every file in a table such as wav.scp; None if there is no table."""
+    digest = hashlib.sha256()
+    try:
+        lines = Path(table).read_bytes().splitlines()
+    except FileNotFoundError:
+        return None
+    for name in (line.split(maxsplit=1)[-1].rstrip() for line in lines if line.strip()):
+        if not name.endswith(b"|"):
+            try:
+                status = os.stat(name)
+                digest.update(repr((name, status.st_size, status.st_mtime_ns)).encode())
+            except (OSError, ValueError):  # missing, or a name that no file can have: for the command to report
+                digest.update(repr(name).encode())
+    return digest.hexdigest()
 
 
 def _state(path: str, levels: int) -> Any:
@@ -113,12 +144,23 @@ def _why_run(stage: Stage, now: dict[str, Any], force: bool) -> str | None:
         return ", since its command has changed"
     for kind, states in (
         ("inputs", now["inputs"]),
-        ("outputs", _states([*stage.outputs, *stage.optional_outputs])),
+        ("outputs", _output_states(stage)),
     ):
         changed = sorted(path for path in {*recorded[kind], *states} if recorded[kind].get(path) != states.get(path))
         if changed:
             return f", since {changed[0]} has changed"
     return None
+
+
+def _take_record(path: Path | None) -> str:
+    """Remove the record, since the command is about to change what it vouches for; return what it held."""
+    try:
+        record = path.read_text(encoding="utf-8") if path else ""
+    except (FileNotFoundError, ValueError):
+        record = ""
+    if path:
+        path.unlink(missing_ok=True)
+    return record
 
 
 def _write_record(path: Path, fingerprint: dict[str, Any], outputs: dict[str, Any]) -> None:

@@ -3,7 +3,9 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from omnirouter.corpora.kaldi import prepare_kaldi
 from omnirouter.data.datadir import read_data_dir
@@ -44,6 +46,32 @@ def test_problems_of_all_sets_are_shown_and_nothing_is_written(
     shown = capsys.readouterr().err
     assert f"{corpus}/dev/text:4" in shown and f"{wav_scp}:1" in shown
     assert not (tmp_path / "data").exists()
+
+
+def test_only_the_sets_asked_for_are_checked_and_copied(corpus: Path, tmp_path: Path) -> None:
+    (corpus / "broken").mkdir()
+    (corpus / "broken/wav.scp").write_text("")
+    prepare_kaldi(corpus, tmp_path / "data", sets=["train", "dev", "dev"])
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["dev", "train"]
+
+
+def test_a_missing_set_is_a_problem_though_an_earlier_corpus_has_left_one(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(corpus / "dev", tmp_path / "data/test")
+    with pytest.raises(UserError, match="own/test, listed above; nothing was written"):
+        prepare_kaldi(corpus, tmp_path / "data", sets=["train", "dev", "test"])
+    assert f"{corpus}/test/wav.scp: cannot be read (No such file or directory)" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["test"]
+
+
+def test_deep_looks_behind_the_header(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = Path((corpus / "train/wav.scp").read_text().splitlines()[0].split()[1])
+    soundfile.write(first, np.full(16000, np.nan, np.float32), 16000, subtype="FLOAT")
+    prepare_kaldi(corpus, tmp_path / "data", deep=False)
+    with pytest.raises(UserError):
+        prepare_kaldi(corpus, tmp_path / "data", deep=True)
+    assert "NaN" in capsys.readouterr().err
 
 
 def test_wrong_folders_are_refused(corpus: Path, tmp_path: Path) -> None:

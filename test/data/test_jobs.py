@@ -43,6 +43,13 @@ def pids_in(folder: Path, count: int) -> list[int]:
     return [int(path.read_text()) for path in folder.glob("pid.*")]
 
 
+def test_binding_to_a_parent_that_has_ended_ends_the_process() -> None:
+    code = "import os, sys\nfrom omnirouter.data.jobs import bind_to_parent\nbind_to_parent({})\nprint('lives')"
+    for parent, words in (("os.getppid()", "lives\n"), ("os.getpid()", "")):
+        done = subprocess.run([sys.executable, "-c", code.format(parent)], capture_output=True, text=True, check=False)
+        assert (done.stdout, done.returncode == 0) == (words, bool(words))
+
+
 def test_jobs_run_at_once_and_each_log_tells_command_output_and_end(tmp_path: Path) -> None:
     meet = "touch {me}; for _ in $(seq 200); do [ -e {other} ] && exit 0; sleep 0.05; done; exit 1"
     commands = [

@@ -21,6 +21,10 @@ def step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a stage that copies `in` to `out` and notes each run in `runs`; keywords replace fields of the stage."""
     monkeypatch.chdir(tmp_path)
     Path("in").write_text("first")
+    Path("a b.wav").write_text("audio")
+    Path("made.wav").write_text("audio")
+    Path("wav.scp").write_text("utt1 lost.wav\nutt2 a b.wav\nutt3 touch ran |\n")
+    Path("made.scp").write_text("utt1\tmade.wav\n")
 
     def run(force: bool = False, **changes: object) -> int:
         fields: dict = {
@@ -28,7 +32,9 @@ def step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
             "command": ("bash", "-c", "cp in out; echo >> runs", "copy"),
             "inputs": {"in": "1"},
             "optional_inputs": ("maybe",),
+            "audio_of": ("wav.scp",),
             "outputs": ("out",),
+            "output_audio_of": ("made.scp", "absent.scp"),
             "record": Path("records/copy.json"),
         }
         return run_stage(Stage(**{**fields, **changes}), force)
@@ -68,6 +74,9 @@ CHANGES: dict[str, tuple[Callable[[], object], dict, str]] = {
     "another argument": (lambda: None, {"command": ("bash", "-c", "cp in out; echo >> runs", "x")}, ", since its comm"),
     "another input": (lambda: Path("b").touch(), {"inputs": {"in": "1", "b": "1"}}, ", since b has changed"),
     "one input less": (lambda: None, {"inputs": {}}, ", since in has changed"),
+    "time of its audio": (lambda: os.utime("a b.wav", ns=(1, 1)), {}, ", since audio of wav.scp has changed"),
+    "its audio is gone": (lambda: os.remove("a b.wav"), {}, ", since audio of wav.scp has changed"),
+    "time of audio it made": (lambda: os.utime("made.wav", ns=(1, 1)), {}, ", since audio of made.scp has changed"),
     "force": (lambda: None, {"force": True}, ""),
     "the record is gone": (lambda: os.remove("records/copy.json"), {}, ""),
     "the record is broken": (lambda: Path("records/copy.json").write_text('{"comm'), {}, ""),
@@ -153,6 +162,14 @@ def test_failure_passes_the_code_on_and_forgets_the_record(step: Run) -> None:
     assert runs() == 2
 
 
+def test_a_command_that_refuses_its_arguments_leaves_the_record(step: Run) -> None:
+    """Exit code 2 is argparse's; what was made before stays up to date."""
+    step()
+    assert step(command=("bash", "-c", "exit 2")) == 2
+    step()
+    assert runs() == 1
+
+
 def test_a_stage_killed_while_running_runs_again(step: Run) -> None:
     step()
     assert not step(command=("bash", "-c", "test ! -e records/copy.json"))
@@ -225,8 +242,37 @@ def test_kill_takes_the_command_along(folder: Path) -> None:
     wait_for(lambda: not Path(f"/proc/{child}").exists())
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
+@pytest.mark.parametrize("delay_s", [0.0, 0.02, 0.05, 0.1])
+def test_kill_of_the_shell_while_the_runner_starts(folder: Path, delay_s: float) -> None:
+    """Nothing lives on, though the runner may not have told the kernel yet to end it together with the shell."""
+    script = (
+        f'"{sys.executable}" -m omnirouter.bin.stage --parent $$ --name "1 x" -- bash -c "touch ran; sleep 9"; true'
+    )
+    shell = subprocess.Popen(["bash", "-c", script], stdout=subprocess.DEVNULL)
+    wait_for(lambda: processes_in(folder) - {shell.pid})
+    time.sleep(delay_s)
+    os.kill(shell.pid, signal.SIGKILL)
+    shell.wait()
+    wait_for(lambda: not processes_in(folder), limit_s=5.0)
+    if delay_s == 0:
+        assert not Path("ran").exists()
+
+
+def processes_in(folder: Path) -> set[int]:
+    """Processes other than this whose current directory is `folder`."""
+    found = set()
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            if link.readlink() == folder:
+                found.add(int(link.parent.name))
+        except OSError:
+            pass
+    return found - {os.getpid()}
+
+
+def wait_for(condition: Callable[[], object], limit_s: float = 20.0) -> None:
+    deadline = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)

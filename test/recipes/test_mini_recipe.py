@@ -46,7 +46,7 @@ def snapshot(folder: Path) -> dict[str, tuple[str, int]]:
     return {
         str(path.relative_to(folder)): (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "RESULTS.md"
+        if path.is_file() and path.name not in ("RESULTS.md", ".lock")
     }
 
 

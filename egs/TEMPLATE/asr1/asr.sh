@@ -30,7 +30,8 @@ nj=4                # parallel jobs of stage 2
 ngpu=               # GPUs to use: 0 or 1; by default one if there is one
 force=false         # run stages even when they are up to date
 restart=false       # train from the beginning, dropping what exp/NAME has
-allow_pipes=false   # run the shell commands in wav.scp lines that end in |
+deep=auto           # stage 1 decodes every audio file: true, false (headers only), auto (true below 10 000 utterances)
+allow_pipes=false   # run the shell commands in wav.scp lines that end in | (your own corpus only)
 # Options that a recipe's run.sh sets
 corpus=             # corpus to prepare, as python -m omnirouter.bin.prepare_corpus --help lists them
 downloaded=         # where stage 0 leaves the corpus, if there is one to download
@@ -52,25 +53,40 @@ from_caller() { # prints the path $1, which may be meant from where the user sta
     if [[ $1 == [!/]* && $caller_dir != "$recipe_dir" && -e $caller_dir/$1 ]]; then echo "$caller_dir/$1"; else echo "$1"; fi
 }
 step() { # runs a step unless it is up to date: its name, what it reads and writes, --, the command
-    python -m omnirouter.bin.stage "${force_flag[@]}" --name "$@"
+    python -m omnirouter.bin.stage --parent $$ "${force_flag[@]}" --name "$@"
 }
 
 # shellcheck source=egs/TEMPLATE/asr1/utils/parse_options.sh
 . "$recipe_dir/utils/parse_options.sh"
 cd "$recipe_dir"
+
+[[ -n $corpus ]] || die "no --corpus: call a recipe's run.sh, which names it"
+[[ $stage == [0-7] && $stop_stage == [0-7] && $stage -le $stop_stage ]] ||
+    die "--stage $stage --stop-stage $stop_stage: give stages from 0 to 7, the first not after the last"
+[[ $token_type == bpe || $token_type == char ]] || die "--token-type must be bpe or char, not '$token_type'"
+[[ $headline == raw || $headline == whisper ]] || die "--headline must be raw or whisper, not '$headline'"
+[[ $ngpu =~ ^[01]?$ ]] || die "--ngpu must be 0 or 1, not '$ngpu'"
+[[ $deep == auto || $deep == true || $deep == false ]] || die "--deep must be auto, true or false, not '$deep'"
+[[ $corpus != kaldi || -n $corpus_dir || $stage -gt 1 ]] ||
+    die "no --corpus-dir: name the folder that holds your data directories $train_set, $dev_set, ${test_sets// /, }"
+[[ $corpus == kaldi ]] || ! $allow_pipes ||
+    die "--allow-pipes is for a corpus of your own (egs/own): $corpus has no shell commands in wav.scp"
+[[ $corpus != mini || -z $corpus_dir ]] || die "the mini corpus is made on this machine: it takes no --corpus-dir"
+config=$(from_caller "$config")
+corpus_dir=$(from_caller "$corpus_dir")
+[[ -n $name ]] || name=$(basename "$config" .yaml)
+[[ $name && $name != .* && $name != *[/[:space:][:cntrl:]]* ]] ||
+    die "--name '$name': give a name for a folder in exp/, without / or spaces, not beginning with a dot"
+exp=exp/$name
+if [[ -n $init ]] && within 4; then
+    if [[ -d exp/$init ]]; then init=exp/$init; else init=$(from_caller "$init"); fi
+    [[ ! $init -ef $exp ]] || die "--init $init is the experiment itself: give another --name to what starts from it"
+    [[ -f $init/model.pt ]] || die "--init: no $init/model.pt: give a trained experiment, as a name in exp/ or a path"
+fi
 # shellcheck source=egs/TEMPLATE/asr1/path.sh
 . ./path.sh
 # shellcheck source=egs/TEMPLATE/asr1/cmd.sh
 . ./cmd.sh
-
-[[ -n $corpus ]] || die "no --corpus: call a recipe's run.sh, which names it"
-[[ $token_type == bpe || $token_type == char ]] || die "--token-type must be bpe or char, not '$token_type'"
-config=$(from_caller "$config")
-corpus_dir=$(from_caller "$corpus_dir")
-if [[ -n $init ]]; then
-    if [[ -d exp/$init ]]; then init=exp/$init; else init=$(from_caller "$init"); fi
-fi
-[[ -n $name ]] || name=$(basename "$config" .yaml)
 
 read -ra corpus_flags <<<"$corpus_options"
 corpus_input=()
@@ -83,8 +99,11 @@ elif [[ -n $downloaded ]]; then
 fi
 pipe_flag=()
 ! $allow_pipes || pipe_flag=(--allow-pipes)
+deep_flag=()
+case $deep in true) deep_flag=(--deep) ;; false) deep_flag=(--no-deep) ;; esac
 read -ra eval_sets <<<"$dev_set $test_sets"
 all_sets=("$train_set" "${eval_sets[@]}")
+[[ $corpus != kaldi ]] || corpus_flags+=(--sets "${all_sets[@]}" "${deep_flag[@]}" "${pipe_flag[@]}")
 train=$train_set
 [[ -z $speed_perturb ]] || train=${train_set}_sp
 lang=data/lang_char
@@ -93,7 +112,6 @@ if [[ $token_type == bpe ]]; then
     lang=data/lang_bpe$vocab_size
     tokenizer_flags+=(--vocab-size "$vocab_size")
 fi
-exp=exp/$name
 train_flags=()
 [[ -z $set ]] || train_flags+=(--set "$set")
 [[ -z $init ]] || train_flags+=(--init "$init")
@@ -109,13 +127,17 @@ if within 0 && [[ -z $corpus_dir ]]; then
 fi
 
 if within 1; then
-    tables=()
-    for dataset in "${all_sets[@]}"; do tables+=("data/$dataset"/{wav.scp,text,utt2spk,spk2utt,utt2dur}); done
+    data_dirs=("${all_sets[@]/#/data/}")
+    wav_scps=("${data_dirs[@]/%//wav.scp}")
+    tables=("${wav_scps[@]}")
+    for dir in "${data_dirs[@]}"; do tables+=("$dir"/{text,utt2spk,spk2utt,utt2dur}); done
     step "1 data directories" --record data/.stage/prepare.json \
-        "${corpus_input[@]}" --output "${tables[@]}" \
-        -- python -m omnirouter.bin.prepare_corpus "$corpus" --output data "${corpus_flags[@]}" "${pipe_flag[@]}"
-    step "1 validation" --record data/.stage/validate.json --from 1 "${tables[@]}" \
-        -- python -m omnirouter.bin.validate_data_dir "${all_sets[@]/#/data/}" "${pipe_flag[@]}"
+        "${corpus_input[@]}" --output "${tables[@]}" --output-audio-of "${wav_scps[@]}" \
+        -- python -m omnirouter.bin.prepare_corpus "$corpus" --output data "${corpus_flags[@]}"
+    if [[ $corpus != kaldi ]]; then # whose data directories are validated before they are copied
+        step "1 validation" --record data/.stage/validate.json --from 1 "${tables[@]}" --audio-of "${wav_scps[@]}" \
+            -- python -m omnirouter.bin.validate_data_dir "${data_dirs[@]}" "${deep_flag[@]}"
+    fi
 fi
 
 if within 2; then
@@ -127,7 +149,7 @@ if within 2; then
             --output "data/$train" "${pipe_flag[@]}"
     fi
     for dataset in "$train" "${eval_sets[@]}"; do
-        step "2 fbank $dataset" --record "data/.stage/fbank_$dataset.json" \
+        step "2 fbank $dataset" --record "data/.stage/fbank_$dataset.json" --audio-of "data/$dataset/wav.scp" \
             --from 1 "data/$dataset/wav.scp" --optional "data/$dataset"/{segments,utt2speed} \
             --output "fbank/$dataset" "data/$dataset"/{feats.scp,utt2num_frames} \
             -- python -m omnirouter.bin.compute_fbank "data/$dataset" --output "fbank/$dataset" "${pipe_flag[@]}" \
@@ -142,7 +164,7 @@ if within 3; then
 fi
 
 if within 4; then
-    step "4 train $name" --prefix "$gpu_prefix" --given "$config" ${init:+"$init"} --from 3 "$lang/tokens.txt" \
+    step "4 train $name" --prefix "$gpu_prefix" --given "$config" --from 3 "$lang/tokens.txt" \
         --from 1 "data/$train_set/text" "data/$dev_set/text" --from 2 "data/$train/feats.scp" "data/$dev_set/feats.scp" \
         -- python -m omnirouter.bin.train --config "$config" --train "data/$train" --dev "data/$dev_set" \
         --lang "$lang" --exp "$exp" "${train_flags[@]}" "${gpu_flag[@]}"
@@ -175,6 +197,4 @@ if within 7; then
 fi
 
 log "finished in $((SECONDS / 60)) min $((SECONDS % 60)) s"
-if within 6; then
-    python -m omnirouter.bin.results exp --headline "$headline"
-fi
+! within 6 || python -m omnirouter.bin.results exp --headline "$headline"

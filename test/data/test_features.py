@@ -1,0 +1,72 @@
+"""Reading stored features: the same values as kaldiio, and nothing but a matrix in a file."""
+
+import os
+import pickle
+from pathlib import Path
+
+import kaldiio
+import numpy as np
+import pytest
+
+from omnirouter.data.errors import UserError
+from omnirouter.data.features import load_features
+
+
+@pytest.mark.parametrize("compression", [None, 1, 2, 3, 5])
+def test_values_are_those_of_kaldiio(tmp_path: Path, compression: int | None) -> None:
+    rng = np.random.default_rng(0)
+    matrices = {f"u{i}": rng.normal(0, 3, (n, 8)).astype(np.float32) for i, n in enumerate((1, 40, 7))}
+    ark, scp = tmp_path / "a:b.ark", tmp_path / "feats.scp"  # a colon in the name is no offset
+    kaldiio.save_ark(str(ark), matrices, scp=str(scp), compression_method=compression)
+    for line in scp.read_text().splitlines():
+        key, place = line.split(" ", 1)
+        mine, its = load_features(place, key), kaldiio.load_mat(place)
+        assert mine.dtype == its.dtype
+        np.testing.assert_array_equal(mine, its)
+        np.testing.assert_allclose(mine, matrices[key], atol=0.1 if compression else 0)
+
+
+@pytest.mark.parametrize("place", ["touch pwned |", "| touch pwned", "touch pwned |:0", "-", "a.ark", "a.ark:x", ":3"])
+def test_an_entry_is_never_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.ark").write_bytes(b"")
+    with pytest.raises(UserError) as error:
+        load_features(place, "utt7")
+    assert "utt7" in str(error.value) and place in str(error.value) and "run stage 2 again" in str(error.value)
+    assert not (tmp_path / "pwned").exists()
+
+
+class Payload:
+    def __reduce__(self) -> tuple:
+        return os.mkdir, ("pwned",)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"PKL" + pickle.dumps(Payload()),
+        b"garbage",
+        b"\0B",
+        b"\0BFM \4\xff\xff\xff\x7f\4\xff\xff\xff\x7f",
+        b"\0BFM \4\x02\0\0\0\4\x02\0\0\0abc",
+        b"\0BFV \4\x01\0\0\0abcd",
+        b"\0B\xff\xfe ",
+        b"\0BCM \0",
+    ],
+)
+def test_garbage_in_an_archive_names_the_utterance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.ark").write_bytes(content)
+    with pytest.raises(UserError, match="utterance utt7.*a.ark:0.*run stage 2 again"):
+        load_features("a.ark:0", "utt7")
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", ".", "missing"):
+        with pytest.raises(UserError, match="utt7"):
+            load_features(f"{tmp_path / name}:0", "utt7")

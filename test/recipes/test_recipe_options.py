@@ -1,0 +1,74 @@
+"""What a recipe refuses before it installs, makes or deletes anything."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Clone = Any  # of conftest.py
+BAD_NAMES = {name: ("mini", ["--restart", f"--name={name}"], f"--name '{name}'") for name in (".", "..", "../x", "a b")}
+BAD = {
+    **BAD_NAMES,
+    "name with a line end": ("mini", ["--name", "a\nb"], "--name 'a"),
+    "hidden name": ("mini", ["--name", ".stage"], "not beginning with a dot"),
+    "stage": ("mini", ["--stage", "8"], "stages from 0 to 7"),
+    "stop stage": ("mini", ["--stop-stage", "99999999999999999999"], "stages from 0 to 7"),
+    "order of stages": ("mini", ["--stage", "5", "--stop-stage", "4"], "the first not after the last"),
+    "headline": ("mini", ["--headline", "cer"], "--headline must be raw or whisper, not 'cer'"),
+    "ngpu": ("mini", ["--ngpu", "2"], "--ngpu must be 0 or 1, not '2'"),
+    "deep": ("mini", ["--deep", "yes"], "--deep must be auto, true or false, not 'yes'"),
+    "corpus of its own": ("mini", ["--corpus-dir", "/"], "the mini corpus is made on this machine"),
+    "pipes": ("an4", ["--allow-pipes"], "--allow-pipes is for a corpus of your own"),
+    "no corpus": ("own", [], "no --corpus-dir: name the folder that holds your data directories train, dev, test"),
+    "init": ("mini", ["--init", "nope"], "--init: no nope/model.pt"),
+    "unfinished init": ("mini", ["--init", "other"], "--init: no exp/other/model.pt"),
+    "init of itself": ("mini", ["--init", "omnirouter"], "--init exp/omnirouter is the experiment itself"),
+    "init of itself by path": ("mini", ["--init", "exp/../exp/omnirouter/"], "is the experiment itself"),
+}
+
+
+def run(clone: Clone, recipe: str, *args: str) -> subprocess.CompletedProcess[str]:
+    command = [str(clone.root / "egs" / recipe / "asr1/run.sh"), *args]
+    environment = {**os.environ, "OMNIROUTER_VENV": "/nonexistent", "PATH": "/usr/bin:/bin"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20, check=False)
+
+
+@pytest.fixture(scope="module")
+def clone(make_clone: Callable[[], Clone]) -> Clone:
+    """A copy with a trained experiment and an unfinished one, by the look of them."""
+    clone = make_clone()
+    for name in ("omnirouter", "other"):
+        (clone.mini / "exp" / name).mkdir(parents=True)
+    (clone.mini / "exp/omnirouter/model.pt").touch()
+    return clone
+
+
+def files(clone: Clone) -> set[Path]:
+    return set((clone.root / "egs").rglob("*"))
+
+
+@pytest.mark.parametrize("recipe, args, message", BAD.values(), ids=BAD.keys())
+def test_refused_before_anything_happens(clone: Clone, recipe: str, args: list[str], message: str) -> None:
+    before = files(clone)
+    result = run(clone, recipe, *args)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: ") and message in result.stderr
+    assert files(clone) == before
+
+
+def test_what_is_not_needed_is_not_asked_for(clone: Clone) -> None:
+    """These go as far as looking for Python."""
+    for recipe, args in (("own", ["--stage", "2"]), ("mini", ["--stage", "5", "--init", "nope"])):
+        assert "python: command not found" in run(clone, recipe, *args).stderr
+
+
+@pytest.mark.parametrize("given, policy", [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_waiting_threads_leave_the_cores_to_others_unless_told_otherwise(
+    clone: Clone, given: dict[str, str], policy: str
+) -> None:
+    environment = {"PATH": "/usr/bin:/bin", "OMNIROUTER_VENV": "/nonexistent", **given}
+    command = ["bash", "-c", ". ./path.sh; echo $OMP_WAIT_POLICY"]
+    assert subprocess.check_output(command, cwd=clone.mini, env=environment, text=True) == f"{policy}\n"
