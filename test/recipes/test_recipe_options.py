@@ -63,12 +63,3 @@ def test_what_is_not_needed_is_not_asked_for(clone: Clone) -> None:
     """These go as far as looking for Python."""
     for recipe, args in (("own", ["--stage", "2"]), ("mini", ["--stage", "5", "--init", "nope"])):
         assert "python: command not found" in run(clone, recipe, *args).stderr
-
-
-@pytest.mark.parametrize("given, policy", [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
-def test_waiting_threads_leave_the_cores_to_others_unless_told_otherwise(
-    clone: Clone, given: dict[str, str], policy: str
-) -> None:
-    environment = {"PATH": "/usr/bin:/bin", "OMNIROUTER_VENV": "/nonexistent", **given}
-    command = ["bash", "-c", ". ./path.sh; echo $OMP_WAIT_POLICY"]
-    assert subprocess.check_output(command, cwd=clone.mini, env=environment, text=True) == f"{policy}\n"

@@ -6,6 +6,4 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
 [[ -n ${OMNIROUTER_VENV:-} ]] || bash "$root/tools/install.sh" --quiet --extras "${extras:-}"
 export PATH="${OMNIROUTER_VENV:-$root/.venv}/bin:$PATH"
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
-# OpenMP's threads spin while they wait, by default: beside other work on the same cores, training is ten times slower.
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
 export LC_ALL=C.UTF-8 PYTHONUTF8=1 PYTHONUNBUFFERED=1
