@@ -1,6 +1,5 @@
-"""Multi-head self-attention without biases, and sinusoidal positions."""
+"""Multi-head self-attention without biases."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -23,10 +22,3 @@ class SelfAttention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(query, key, value, attn_mask=packing.key_mask, dropout_p=dropout)
         return self.out(packing.pack(y.transpose(1, 2).flatten(2)))
-
-
-def sinusoidal_positions(positions_T: Tensor, dim: int) -> Tensor:
-    """Sine and cosine of each position at dim/2 geometric wavelengths of 2π to 10000·2π (Vaswani et al.): (T, dim)."""
-    rate = torch.exp(torch.arange(0, dim, 2, device=positions_T.device) * (-torch.log(torch.tensor(10000.0)) / dim))
-    angle = positions_T.float().unsqueeze(1) * rate
-    return torch.cat((angle.sin(), angle.cos()), dim=1)

@@ -6,6 +6,7 @@ from omnirouter.data.errors import UserError
 
 ENCODERS = ("dense", "switch", "omnirouter")
 BALANCE_FORMS = ("switch", "paper")
+POSITIONS = ("sinusoidal", "cape")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,20 @@ class ModelConfig:
     balance: str = "switch"
     """Form of the load-balancing loss: switch (Fedus et al., the mean probability of all tokens) or paper (eq. 4 as
     printed, the mean over tokens of the probability of those dispatched)."""
+    router_jitter: float = 0.0
+    """In training a router's input is multiplied by uniform noise in [1 - jitter, 1 + jitter] (Fedus et al. 2022, who
+    use 0.01); the experts see it without. 0: none."""
+    positions: str = "sinusoidal"
+    """sinusoidal (of the token's index) or cape (of its time from the utterance's middle, augmented in training)."""
+    cape_global_shift_s: float = 60.0
+    """CAPE moves a training utterance by up to this much, either way; the default is the CAPE authors' for speech."""
+    cape_local_shift_s: float = 0.02
+    """CAPE moves each training token by up to this much, either way; at half a token (0.02 of 0.04) their order stays,
+    as the CAPE authors have it."""
+    cape_max_scale: float = 1.1
+    """CAPE stretches or shrinks a training utterance's positions by a factor of up to this, log-uniform; 1: not."""
+    cape_rate_rad_per_s: float = 30.0
+    """CAPE's fastest sinusoid, in radians a second of audio; the slowest is almost 10000 times slower."""
     dropout: float = 0.1
     """Dropout of the input, the attention output, and inside and after the feed-forward network."""
     attention_dropout: float = 0.1
@@ -51,9 +66,11 @@ class ModelConfig:
                 raise UserError(f"model.{name}: must be at least 1, is {getattr(self, name)}")
         if self.dim % self.heads or (self.dim // self.heads) % 2:
             raise UserError(f"model.heads: {self.heads} heads do not divide model.dim {self.dim} into even parts")
-        for name in ("dropout", "attention_dropout", "layer_drop"):
+        _check_choice("model.positions", self.positions, POSITIONS)
+        for name in ("dropout", "attention_dropout", "layer_drop", "router_jitter"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise UserError(f"model.{name}: must lie in [0, 1), is {getattr(self, name)}")
+        _check_cape(self)
         _check_groups(self)
         smallest = min((layer.experts for layer in routing_plan(self) if layer.experts), default=self.top_k)
         if self.top_k > smallest:
@@ -93,6 +110,16 @@ def routing_plan(config: ModelConfig) -> list[LayerPlan]:
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise UserError(f"{name}: {value!r} is not one of {', '.join(choices)}")
+
+
+def _check_cape(config: ModelConfig) -> None:
+    for name in ("cape_global_shift_s", "cape_local_shift_s"):
+        if getattr(config, name) < 0:
+            raise UserError(f"model.{name}: must not be negative, is {getattr(config, name)}")
+    if config.cape_max_scale < 1:
+        raise UserError(f"model.cape_max_scale: must be at least 1, is {config.cape_max_scale}")
+    if config.cape_rate_rad_per_s <= 0:
+        raise UserError(f"model.cape_rate_rad_per_s: must be positive, is {config.cape_rate_rad_per_s}")
 
 
 def _check_groups(config: ModelConfig) -> None:

@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from omnirouter.models.attention import SelfAttention, sinusoidal_positions
+from omnirouter.models.attention import SelfAttention
 from omnirouter.models.config import LayerPlan, ModelConfig, routing_plan
 from omnirouter.models.experts import Experts, FeedForward
 from omnirouter.models.packing import Packing
+from omnirouter.models.positions import position_vectors
 from omnirouter.models.router import Router, Routing, balance_loss
 
 
@@ -66,7 +67,9 @@ class Encoder(nn.Module):
         self.config, self.plan = config, routing_plan(config)
         self.input = nn.Linear(config.n_mels * config.stack_frames, config.dim)
         experts_of = {plan.router: plan.experts for plan in self.plan if plan.experts}
-        self.routers = nn.ModuleList(Router(config.dim, experts_of[i], config.top_k) for i in sorted(experts_of))
+        self.routers = nn.ModuleList(
+            Router(config.dim, experts_of[i], config.top_k, config.router_jitter) for i in sorted(experts_of)
+        )
         self.blocks = nn.ModuleList(Block(config, plan) for plan in self.plan)
         self.final_norm = nn.LayerNorm(config.dim)
 
@@ -94,7 +97,7 @@ class Encoder(nn.Module):
         packing = Packing([length // stack for length in lengths], features.device)
         frames = packing.longest * stack
         x = packing.pack(features[:, :frames].reshape(len(lengths), packing.longest, -1))
-        positions = sinusoidal_positions(packing.positions(x.device), self.config.dim)
+        positions = position_vectors(self.config, packing, x.device, self.training)
         return F.dropout(self.input(x) + positions, self.config.dropout, self.training), packing
 
     def _left_out(self) -> bool:

@@ -34,6 +34,11 @@ class Packing:
             x_TC = x_TC.new_zeros(batch * self.longest, x_TC.shape[1]).index_copy(0, self._index, x_TC)
         return x_TC.view(batch, self.longest, -1)
 
+    def utterances(self, device: torch.device) -> Tensor:
+        """Index of the utterance that each packed token belongs to: (T,)."""
+        lengths = torch.tensor(self.lengths)
+        return torch.arange(len(lengths)).repeat_interleave(lengths).to(device, non_blocking=True)
+
     def positions(self, device: torch.device) -> Tensor:
         """Index of each packed token in its utterance: (T,)."""
         steps = torch.arange(self.longest, device=device).expand(len(self.lengths), -1)

@@ -1,8 +1,9 @@
-"""The router of a mixture of experts and its load-balancing loss.
+"""The router of a mixture of experts, its load-balancing loss and its z-loss.
 
 Names carry shapes: T valid tokens, D model width, N experts, K experts a token is sent to.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -19,25 +20,32 @@ class Routing:
     """Indices of the K experts chosen, most probable first."""
     weights_TK: Tensor
     """Probabilities of the chosen experts, by which their outputs are scaled (eq. 2)."""
+    logits_TN: Tensor | None = None
+    """What the softmax was taken of, fp32; None where probabilities were not made by a router."""
 
 
 class Router(nn.Module):
     """One bias-free D × N matrix (eq. 1); shared by several layers it is W^shared of eq. 6."""
 
-    def __init__(self, dim: int, experts: int, top_k: int) -> None:
+    def __init__(self, dim: int, experts: int, top_k: int, jitter: float = 0.0) -> None:
         super().__init__()
-        self.top_k = top_k
+        self.top_k, self.jitter = top_k, jitter
         self.weight = nn.Parameter(torch.empty(dim, experts).uniform_(-(dim**-0.5), dim**-0.5))
 
     def forward(self, x_TD: Tensor) -> Routing:
         """Route tokens (T, D); always in fp32, also under autocast.
 
         Softmax comes before top-k, so the weight of a single chosen expert depends on W and CTC alone trains it.
+        In training each input is first multiplied by noise within 1 ± jitter; the experts see it without.
         """
         with torch.autocast(x_TD.device.type, enabled=False):
-            probs = (x_TD.float() @ self.weight.float()).softmax(dim=1)
+            x_TD = x_TD.float()
+            if self.training and self.jitter:
+                x_TD = x_TD * torch.empty_like(x_TD).uniform_(1 - self.jitter, 1 + self.jitter)
+            logits = x_TD @ self.weight.float()
+            probs = logits.softmax(dim=1)
         weights, experts = probs.topk(self.top_k, dim=1)
-        return Routing(probs, experts, weights)
+        return Routing(probs, experts, weights, logits)
 
 
 def expert_load(routing: Routing) -> Tensor:
@@ -57,3 +65,12 @@ def balance_loss(routing: Routing, form: str) -> Tensor:
     if form == "paper":
         probs = torch.zeros_like(probs).scatter(1, routing.experts_TK, routing.weights_TK)
     return probs.shape[1] * (expert_load(routing) * probs.mean(dim=0)).sum()
+
+
+def z_loss(routings: Iterable[Routing]) -> Tensor:
+    """Sum over layers of the mean over tokens of log²(Σ_j exp logit_j), which keeps logits small (Zoph et al. 2022).
+
+    Without layers it is 0. The routings must be those of a router, not made from probabilities.
+    """
+    logits = [routing.logits_TN for routing in routings]
+    return sum((layer.logsumexp(dim=1).square().mean() for layer in logits), torch.zeros(()))

@@ -49,6 +49,9 @@ class TrainingConfig:
     """Training ends after this many steps at the latest."""
     balance_weight: float = 10.0
     """Weight of the load-balancing loss, beside a CTC loss summed over an utterance and averaged over utterances."""
+    z_loss_weight: float = 0.0
+    """Weight of the routers' z-loss, beside the same CTC loss (Zoph et al. 2022 use 0.001 beside a loss per token);
+    0: none."""
     seed: int = 1
     """Of initial weights, batches, augmentation and dropout."""
     log_every: int = 50
@@ -72,7 +75,7 @@ class TrainingConfig:
         for name in ("max_steps", "log_every", "valid_every", "patience", "average_best"):
             if getattr(self, name) < 1:
                 raise UserError(f"training.{name}: must be at least 1, is {getattr(self, name)}")
-        for name in ("balance_weight", "threads", "workers"):
+        for name in ("balance_weight", "z_loss_weight", "threads", "workers"):
             if getattr(self, name) < 0:
                 raise UserError(f"training.{name}: must not be negative, is {getattr(self, name)}")
         for name in ("valid_batch_s", "checkpoint_every_s"):

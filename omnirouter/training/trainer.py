@@ -17,6 +17,7 @@ from omnirouter.data.fbank import FRAMES_PER_S
 from omnirouter.data.tokenizer import Tokenizer
 from omnirouter.decoding.greedy import greedy_decode
 from omnirouter.models.ctc import CtcModel, CtcOutput, ctc_loss
+from omnirouter.models.router import z_loss
 from omnirouter.scoring.wer import word_errors
 from omnirouter.training import checkpoint
 from omnirouter.training.config import ExperimentConfig, OptimConfig
@@ -131,6 +132,8 @@ class Trainer:
             "padded_frames": len(batch.lengths) * max(batch.lengths),
             "wait_s": wait_s, "work_s": time.monotonic() - started,
         }  # fmt: skip
+        if self._config.training.z_loss_weight:
+            figures["z"] = float(z_loss(output.routing.values()).detach())
         self._telemetry.add(figures, output.routing)
 
     def _backward(self, batch: Batch) -> tuple[Tensor, CtcOutput]:
@@ -142,7 +145,10 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         output = self._model(batch.features.to(self._device), batch.lengths, with_routing=True)
         ctc = ctc_loss(output, batch.targets.to(self._device), batch.target_lengths)
-        (ctc / len(batch.utt_ids) + training.balance_weight * output.balance_loss).backward()
+        loss = ctc / len(batch.utt_ids) + training.balance_weight * output.balance_loss
+        if training.z_loss_weight:
+            loss = loss + training.z_loss_weight * z_loss(output.routing.values())
+        loss.backward()
         return ctc, output
 
     def _record(self) -> str:
@@ -151,7 +157,9 @@ class Trainer:
         steps, wall_s = total("steps"), total("wait_s") + total("work_s")
         record = {
             "step": self.step, "epoch": self._epoch, "ctc_loss": total("ctc") / total("utterances"),
-            "balance_loss": total("balance") / steps, "lr": self._rate, "grad_norm": total("norm") / steps,
+            "balance_loss": total("balance") / steps,
+            **({"z_loss": total("z") / steps} if self._config.training.z_loss_weight else {}),
+            "lr": self._rate, "grad_norm": total("norm") / steps,
             "clipped_share": total("clipped") / steps, "utterances": total("utterances"),
             "padding_share": 1 - total("frames") / total("padded_frames"),
             "routing": self._telemetry.routing_record(),

@@ -5,11 +5,12 @@ import torch
 from torch import nn
 
 from omnirouter.data.errors import UserError
-from omnirouter.models.attention import SelfAttention, sinusoidal_positions
+from omnirouter.models.attention import SelfAttention
 from omnirouter.models.config import LayerPlan, ModelConfig, routing_plan
 from omnirouter.models.ctc import CtcModel, ctc_loss, parameter_counts
 from omnirouter.models.encoder import Encoder
 from omnirouter.models.packing import Packing
+from omnirouter.models.router import z_loss
 
 SMALL = {"layers": 3, "dim": 32, "heads": 4, "ffn_dim": 64, "experts": 4, "dropout": 0.0, "attention_dropout": 0.0}
 
@@ -93,6 +94,12 @@ def test_groups_and_sparse_layers() -> None:
         ({"moe_groups": [[16]]}, "moe_groups"),
         ({"experts": 2, "top_k": 3}, "top_k"),
         ({"dropout": 1.0}, "dropout"),
+        ({"router_jitter": 1.0}, "router_jitter"),
+        ({"positions": "learned"}, "positions"),
+        ({"cape_global_shift_s": -1.0}, "cape_global_shift_s"),
+        ({"cape_local_shift_s": -0.1}, "cape_local_shift_s"),
+        ({"cape_max_scale": 0.9}, "cape_max_scale"),
+        ({"cape_rate_rad_per_s": 0.0}, "cape_rate_rad_per_s"),
     ],
 )
 def test_impossible_configurations_are_refused_by_name(fields: dict, word: str) -> None:
@@ -143,8 +150,25 @@ def test_packing_is_undone_by_unpacking() -> None:
     assert packing.positions(torch.device("cpu")).tolist() == [0, 1, 2, 0, 0, 1]
 
 
-def test_sinusoidal_positions_by_hand() -> None:
-    encoded = sinusoidal_positions(torch.tensor([0, 3]), 4)  # rates 1 and 1/100
-    torch.testing.assert_close(encoded[0], torch.tensor([0.0, 0.0, 1.0, 1.0]))
-    wanted = torch.tensor([3.0, 0.03, 3.0, 0.03])
-    torch.testing.assert_close(encoded[1], torch.cat((wanted[:2].sin(), wanted[2:].cos())))
+def test_jitter_reaches_the_routers_and_leaves_what_the_experts_see() -> None:
+    torch.manual_seed(1)
+    encoder = Encoder(ModelConfig(router_jitter=0.3, moe_groups=[[1, 2], [2, 4]], **SMALL))
+    assert [router.jitter for router in encoder.routers] == [0.3, 0.3]
+    # With a router that cannot decide, noise on its input changes nothing at all.
+    for router in encoder.routers:
+        torch.nn.init.zeros_(router.weight)
+    x = torch.randn(1, 40, 80)
+    assert torch.equal(encoder.train()(x, [40]).x_TD, encoder.eval()(x, [40]).x_TD)
+
+
+def test_z_loss_sees_valid_tokens_only_and_trains_the_router() -> None:
+    torch.manual_seed(1)
+    encoder = Encoder(ModelConfig(encoder="switch", **SMALL)).eval()
+    x = torch.randn(1, 40, 80)
+    alone = z_loss(encoder(x, [40], with_routing=True).routing.values())
+    padded = torch.cat((torch.cat((x, x)), torch.full((2, 400, 80), 1e3)), dim=1)
+    twice = z_loss(encoder(padded, [40, 40], with_routing=True).routing.values())
+    torch.testing.assert_close(twice, alone)
+    assert float(alone.detach()) > 3 * 1.9  # three layers, each of nearly log²(4) = 1.92 for small logits
+    alone.backward()
+    assert all(router.weight.grad.abs().max() > 0 for router in encoder.routers)

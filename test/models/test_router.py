@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from omnirouter.models.router import Router, Routing, balance_loss, expert_load
+from omnirouter.models.router import Router, Routing, balance_loss, expert_load, z_loss
 
 
 def routing_of(probs: list[list[float]], k: int = 1) -> Routing:
@@ -68,3 +68,46 @@ def test_only_the_printed_form_rewards_a_router_that_does_not_decide(form: str, 
     uniform = balance_loss(routing_of([[0.28, 0.24, 0.24, 0.24], [0.24, 0.28, 0.24, 0.24],
                                        [0.24, 0.24, 0.28, 0.24], [0.24, 0.24, 0.24, 0.28]]), form)  # fmt: skip
     assert bool(uniform < decided - 0.1) == gain
+
+
+def test_jitter_multiplies_the_routers_input_by_uniform_noise_in_training_only() -> None:
+    torch.manual_seed(0)
+    router = Router(3, 3, top_k=1, jitter=0.25)
+    with torch.no_grad():
+        router.weight.copy_(torch.eye(3))  # logits are the input as the router sees it
+    x = torch.tensor([[2.0, -1.0, 4.0]]).expand(5000, 3)
+    noise = router.train()(x).logits_TN / x
+    assert 0.75 <= noise.min() < 0.7505 and 1.2495 < noise.max() <= 1.25
+    assert noise.std().item() == pytest.approx(0.25 / 3**0.5, rel=0.02)
+    assert torch.corrcoef(noise.T).triu(1).abs().max() < 0.05  # each feature has noise of its own
+    assert torch.equal(router.eval()(x).logits_TN, x)
+
+
+def test_jitter_is_drawn_from_the_seeded_generator_and_in_fp32() -> None:
+    router, x = Router(8, 2, top_k=1, jitter=0.1), torch.randn(4, 8)
+    logits = []
+    for autocast in (False, True):
+        torch.manual_seed(3)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            logits.append(router(x.bfloat16()).logits_TN)
+    assert torch.equal(*logits) and logits[0].dtype == torch.float32
+
+
+def test_without_jitter_nothing_is_drawn_and_nothing_changes() -> None:
+    router, x = Router(8, 2, top_k=1), torch.randn(4, 8)
+    before = torch.get_rng_state()
+    probs = router.train()(x).probs_TN
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(probs, (x @ router.weight).softmax(dim=1))
+
+
+def test_z_loss_by_hand() -> None:
+    def of_logits(logits: list[list[float]]) -> Routing:
+        routing, values = routing_of([[1.0, 0.0]]), torch.tensor(logits)
+        return Routing(routing.probs_TN, routing.experts_TK, routing.weights_TK, values)
+
+    # Σ exp: 1 + 3 = 4 and e² + e² = 2 e²; the other layer's is 5.
+    first, second = of_logits([[0.0, math.log(3)], [2.0, 2.0]]), of_logits([[math.log(2), math.log(3)]])
+    wanted = (math.log(4) ** 2 + (2 + math.log(2)) ** 2) / 2 + math.log(5) ** 2
+    assert float(z_loss([first, second])) == pytest.approx(wanted)
+    assert float(z_loss([])) == 0

@@ -215,3 +215,25 @@ def test_threads_are_the_settings_or_the_users_or_the_cores(
         monkeypatch.setenv("OMP_NUM_THREADS", variable)
     devices.set_threads(threads)
     assert used[-1] == wanted
+
+
+def test_z_loss_is_part_of_the_loss_and_of_the_records_and_resumes_exactly(
+    tmp_path: Path, inputs: Inputs, config: ExperimentConfig
+) -> None:
+    model = dataclasses.replace(config.model, layer_drop=0.0, router_jitter=0.05, positions="cape")
+    plain = dataclasses.replace(config, model=model)
+    strong = dataclasses.replace(plain, training=dataclasses.replace(plain.training, z_loss_weight=5.0))
+    for name, run_config in (("plain", plain), ("whole", strong)):
+        train(tmp_path / "exp" / name, run_config, inputs, CPU)
+    resumed = tmp_path / "exp/resumed"
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 7, "signal")  # between two records
+        with pytest.raises(KeyboardInterrupt):
+            train(resumed, strong, inputs, CPU)
+    train(resumed, strong, inputs, CPU)
+    assert metrics_of(resumed) == metrics_of(tmp_path / "exp/whole")
+    z = [record["z_loss"] for record in metrics_of(resumed) if "ctc_loss" in record]
+    assert len(z) == 4 and z[-1] < z[0]
+    assert not any("z_loss" in record for record in metrics_of(tmp_path / "exp/plain"))
+    before, after = weights_of(tmp_path / "exp/plain"), weights_of(resumed)
+    assert not torch.equal(before["encoder.routers.0.weight"], after["encoder.routers.0.weight"])
