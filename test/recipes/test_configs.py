@@ -18,6 +18,8 @@ CONFIGS = sorted(EGS.glob("*/asr1/conf/*.yaml"))
 def test_a_config_trains_one_step(path: Path) -> None:
     torch.manual_seed(0)
     config = load_config(path)
+    if config.model.layers == 16:  # the paper's sizes: the layers are alike, and two fit in any memory
+        config = load_config(path, ["model.layers=2"])
     model = CtcModel(config.model, 50)
     optimizer = make_optimizer(model, config.optim)
     features = [torch.randn(frames, config.model.n_mels).numpy() for frames in (120, 75)]
@@ -35,7 +37,8 @@ def test_a_config_trains_one_step(path: Path) -> None:
 def test_the_three_encoders_of_a_recipe_are_alike_in_active_parameters(recipe: Path) -> None:
     configs = {kind: load_config(recipe / f"{kind}.yaml").model for kind in ("dense", "switch", "omnirouter")}
     assert {kind: config.encoder for kind, config in configs.items()} == {kind: kind for kind in configs}
-    active = {kind: parameter_counts(CtcModel(config, 50))[1] for kind, config in configs.items()}
+    with torch.device("meta"):
+        active = {kind: parameter_counts(CtcModel(config, 50))[1] for kind, config in configs.items()}
     router = configs["omnirouter"].dim * configs["omnirouter"].experts
     assert active["omnirouter"] == active["dense"] + router
     assert active["switch"] == active["dense"] + router * configs["switch"].layers

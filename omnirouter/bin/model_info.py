@@ -1,0 +1,25 @@
+"""Print what a configuration's model costs, part by part: parameters, FLOPs per second of audio, training memory."""
+
+import argparse
+from pathlib import Path
+
+from omnirouter.bin._main import run
+from omnirouter.data.fields import split_words
+from omnirouter.models.zoo import info_table
+from omnirouter.training.config import load_config
+
+
+def main() -> None:
+    """Parse arguments and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="YAML configuration")
+    parser.add_argument("--set", default="", help="overrides, such as 'model.experts=2 model.dim=768'")
+    parser.add_argument("--vocab-size", type=int, default=8192, help="output units (default: the paper's 8192)")
+    parser.add_argument("--utterance-s", type=float, default=15.0, help="seconds that attention spans (default: 15)")
+    args = parser.parse_args()
+    config = load_config(args.config, split_words(args.set, "--set"))
+    print(info_table(config.model, args.vocab_size, args.utterance_s), end="")
+
+
+if __name__ == "__main__":
+    run(main)
