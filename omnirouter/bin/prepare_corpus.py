@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from omnirouter.bin._main import run
+from omnirouter.corpora.librispeech import TRAIN_PARTS
 
 
 def _count(text: str) -> int:
@@ -21,6 +22,10 @@ def get_parser() -> argparse.ArgumentParser:
     _add_mini(corpora)
     an4 = _add(corpora, "an4", "CMU AN4: train, dev (whole speakers held out from train) and its official test set")
     _add_corpus_dir(an4, "downloads/an4", "holds etc/ and wav/")
+    for hours in TRAIN_PARTS:
+        libri = _add(corpora, f"librispeech_{hours}", f"train_{hours}, dev (both), dev_* and test_* of LibriSpeech")
+        _add_corpus_dir(libri, "downloads/LibriSpeech", "holds train-clean-100/ …, itself or in LibriSpeech/")
+        libri.set_defaults(hours=hours)
     libri = _add(corpora, "mini_librispeech", "train_clean_5, dev_clean_2, and test_seg, which is cut by segments")
     _add_corpus_dir(libri, "downloads/LibriSpeech", "holds train-clean-5/ and dev-clean-2/, itself or in LibriSpeech/")
     _add_audio_dir(libri, "where the long recordings of test_seg go")
@@ -75,6 +80,10 @@ def main() -> None:
         from omnirouter.corpora.an4 import prepare_an4
 
         prepare_an4(args.corpus_dir, args.output)
+    elif args.corpus.startswith("librispeech_"):
+        from omnirouter.corpora.librispeech import prepare_librispeech
+
+        prepare_librispeech(args.corpus_dir, args.output, args.hours)
     elif args.corpus == "mini_librispeech":
         from omnirouter.corpora.mini_librispeech import prepare_mini_librispeech
 

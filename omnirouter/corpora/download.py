@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
+from omnirouter.corpora.librispeech import EVAL_PARTS, TRAIN_PARTS
 from omnirouter.data.errors import UserError
 from omnirouter.data.files import atomic_dir
 
@@ -36,10 +37,22 @@ class Archive:
         return self.urls[0].rpartition("/")[2]
 
 
-def _mini_librispeech(part: str, md5: str) -> Archive:
+def _openslr(resource: int, part: str, md5: str) -> Archive:
+    """Return a part of LibriSpeech (resource 12) or Mini LibriSpeech (31); OpenSLR publishes its MD5."""
     hosts = ("https://www.openslr.org", "https://openslr.elda.org", "https://openslr.magicdatatech.com")
-    return Archive(tuple(f"{host}/resources/31/{part}.tar.gz" for host in hosts), "md5", md5, f"LibriSpeech/{part}")
+    urls = tuple(f"{host}/resources/{resource}/{part}.tar.gz" for host in hosts)
+    return Archive(urls, "md5", md5, f"LibriSpeech/{part}")
 
+
+LIBRISPEECH_MD5 = {
+    "train-clean-100": "2a93770f6d5c6c964bc36631d331a522",
+    "train-clean-360": "c0e676e450a7ff2f54aeade5171606fa",
+    "train-other-500": "d1a0fd59409feb2c614ce4d30c387708",
+    "dev-clean": "42e2234ba48799c1f50f24a7926300a1",
+    "dev-other": "c8d0bcc9cca99d4f8b62fcc847357931",
+    "test-clean": "32fa31d27d2e1cad72775fee3f4849a9",
+    "test-other": "fb5a50374b501bb3bac4815ee91d3135",
+}
 
 CORPORA = {
     "an4": (
@@ -54,9 +67,13 @@ CORPORA = {
         ),
     ),
     "mini_librispeech": (
-        _mini_librispeech("dev-clean-2", "6d7ab67ac6a1d2c993d050e16d61080d"),
-        _mini_librispeech("train-clean-5", "5df7d4e78065366204ca6845bb08f490"),
+        _openslr(31, "dev-clean-2", "6d7ab67ac6a1d2c993d050e16d61080d"),
+        _openslr(31, "train-clean-5", "5df7d4e78065366204ca6845bb08f490"),
     ),
+    **{
+        f"librispeech_{hours}": tuple(_openslr(12, part, LIBRISPEECH_MD5[part]) for part in (*train_parts, *EVAL_PARTS))
+        for hours, train_parts in TRAIN_PARTS.items()
+    },
 }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from omnirouter.corpora.librispeech import read_parts
 from omnirouter.data.audio import open_audio
 from omnirouter.data.datadir import Utterance, write_data_dir
 from omnirouter.data.errors import UserError
@@ -21,44 +22,12 @@ def prepare_mini_librispeech(corpus_dir: Path, output: Path, audio_dir: Path) ->
 
     `corpus_dir` holds `train-clean-5` and `dev-clean-2`, itself or in its folder `LibriSpeech`.
     """
-    utterances = _read_corpus(corpus_dir)
+    utterances = read_parts(corpus_dir, list(SETS))
     for part, name in SETS.items():
         write_data_dir(output / name, utterances[part])
     with atomic_dir(audio_dir / "test_seg") as folder:
         segments = _join_chapters(utterances["dev-clean-2"], folder, audio_dir / "test_seg")
     write_data_dir(output / "test_seg", segments)
-
-
-def _read_corpus(corpus_dir: Path) -> dict[str, list[Utterance]]:
-    """Return the utterances of each part by lhotse's recipe; `UserError` if anything of the corpus is missing."""
-    try:
-        from lhotse.recipes.librispeech import prepare_librispeech
-    except ImportError as error:
-        raise UserError("package lhotse is missing: pip install 'omnirouter[lhotse]'") from error
-    root = corpus_dir / "LibriSpeech" if (corpus_dir / "LibriSpeech").is_dir() else corpus_dir
-    _check_complete(root)
-    manifests = prepare_librispeech(root, dataset_parts=list(SETS))
-    return {
-        part: [
-            Utterance(cut.id, Path(audio.sources[0].source), cut.text, cut.speaker, duration_s=audio.duration)
-            for cut in manifest["supervisions"]
-            for audio in [manifest["recordings"][cut.recording_id]]
-        ]
-        for part, manifest in manifests.items()
-    }
-
-
-def _check_complete(root: Path) -> None:
-    """Report every missing part and audio file at once: lhotse's recipe passes over them."""
-    transcripts = {part: sorted((root / part).rglob("*.trans.txt")) for part in SETS}
-    missing = [f"{root / part}: no *.trans.txt in it" for part, found in transcripts.items() if not found]
-    for path in (path for found in transcripts.values() for path in found):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            audio = path.parent / f"{line.split()[0]}.flac"
-            if not audio.is_file():
-                missing.append(f"{audio}: missing, though {path.name} has its transcript")
-    if missing:
-        raise UserError("\n".join(["not a complete Mini LibriSpeech:", *missing]))
 
 
 def _join_chapters(utterances: Sequence[Utterance], folder: Path, final_folder: Path) -> list[Utterance]:

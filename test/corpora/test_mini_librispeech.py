@@ -1,6 +1,7 @@
 """Mini LibriSpeech: lhotse's recipe becomes data directories; test_seg is cut out of long recordings exactly."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,19 +19,14 @@ PARTS = {"train-clean-5": ("19", "32"), "dev-clean-2": ("1737", "332")}
 
 
 @pytest.fixture
-def corpus(tmp_path: Path) -> Path:
+def corpus(tmp_path: Path, write_chapter: Callable[..., None]) -> Path:
     """Two speakers with two chapters of three utterances in each part: noise of odd lengths in samples."""
     rng = np.random.default_rng(0)
     for part, speakers in PARTS.items():
         for speaker in speakers:
             for chapter in ("198", "4137"):
-                folder = tmp_path / "LibriSpeech" / part / speaker / chapter
-                folder.mkdir(parents=True)
-                ids = [f"{speaker}-{chapter}-{i:04d}" for i in range(3)]
-                (folder / f"{speaker}-{chapter}.trans.txt").write_text("".join(f"{i} TEXT OF {i[-1]}\n" for i in ids))
-                for utt_id in ids:
-                    samples = rng.integers(-9999, 9999, rng.integers(8001, 20001), dtype=np.int16)
-                    soundfile.write(folder / f"{utt_id}.flac", samples, 16000)
+                utterances = [(f"TEXT OF {i}", int(rng.integers(8001, 20001))) for i in range(3)]
+                write_chapter(tmp_path / "LibriSpeech" / part, speaker, chapter, utterances)
     return tmp_path / "LibriSpeech"
 
 

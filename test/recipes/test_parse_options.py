@@ -121,3 +121,62 @@ def test_help_comes_from_the_defaults_and_their_comments(script: Path) -> None:
 
 def test_a_mistake_counts_beside_help(script: Path) -> None:
     assert call(script, "--help", "--stge=2").returncode == 1
+
+
+CALLER = """#!/usr/bin/env bash
+# What the caller is for.
+#
+set -euo pipefail
+_callee="{callee}"
+# Options
+hours=960           # hours of speech
+# End of options
+. "{parser}"
+printf '%s\\n' "$hours"
+exec bash "$_callee" --stage 4 "${{passed_on[@]}}"
+"""
+
+
+@pytest.fixture
+def caller(script: Path) -> Path:
+    """A script with an option of its own, which hands the others to `script`."""
+    path = script.parent / "caller.sh"
+    path.write_text(CALLER.format(callee=script, parser=PARSER))
+    return path
+
+
+PASSED_ON = {
+    "nothing": ([], "960", {}),
+    "its own": (["--hours", "100"], "100", {}),
+    "the other's": (["--stage=3", "--name", """a  "b" $(touch made)"""], "960", {"stage": "3", "name": None}),
+    "both": (["--force", "--hours=100", "--set", ""], "100", {"force": "true"}),
+    "its own name as a value": (["--set=--hours 100"], "960", {"set": "--hours 100"}),
+}
+
+
+@pytest.mark.parametrize("args, hours, changes", PASSED_ON.values(), ids=PASSED_ON.keys())
+def test_a_caller_passes_on_what_is_not_its_own(
+    caller: Path, args: list[str], hours: str, changes: dict[str, str | None]
+) -> None:
+    changes = {key: args[-1] if value is None else value for key, value in changes.items()}
+    result = call(caller, *args)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [hours, *{**DEFAULTS, "stage": "4", **changes}.values()]
+    assert not (caller.parent / "made").exists()
+
+
+def test_a_caller_refuses_what_neither_knows(caller: Path) -> None:
+    result = call(caller, "--hour", "100")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert (
+        result.stderr == f"error: unknown option --hour; valid ones are {VALID.replace('--help', '--help --hours')}\n"
+    )
+    assert "--hours must be a whole number" in call(caller, "--hours", "all").stderr
+    assert "--stage must be a whole number" in call(caller, "--stage", "all").stderr
+
+
+def test_help_of_a_caller_and_of_what_it_calls(caller: Path) -> None:
+    lines = call(caller, "--help", "--hours", "100").stdout.splitlines()
+    assert lines[0] == "What the caller is for." and "  --hours             hours of speech [100]" in lines
+    assert "What the script is for." in lines and "  --stage             first stage [4]" in lines
+    assert sum(line.startswith("  --help ") for line in lines) == 1

@@ -7,10 +7,14 @@
 # takes no value; where the default is a whole number, the value must be one. `--name value` and `--name=value` mean the
 # same, and so do `-` and `_` within a name; a value that itself begins with `--` needs the second form. Of an option
 # given twice, the last counts. --help prints the script's header comment and its options. Nothing is ever evaluated.
+#
+# A script that itself calls another one, and names it in ${_callee} before this, takes its own options; what it is given
+# of the other's is left, in order and --help with it, in the array ${passed_on}.
 
 _option_names=()
 _option_flags=()
 _option_helps=()
+passed_on=()
 
 _fail() {
     echo "error: $1" >&2
@@ -49,12 +53,12 @@ _print_help() { # of the script $1
     sed -n '2,/^[^#]/ { /^[^#]/q; s/^# \{0,1\}//p; }' "$1"
     echo "Options, with their values here:"
     local _i _value
-    for _i in "${!_option_names[@]}"; do
+    for ((_i = 0; _i < _own_options; _i++)); do
         _value="${!_option_names[_i]}"
         [[ $_value != false ]] || _value=
         printf '  --%-17s %s%s\n' "${_option_names[_i]//_/-}" "${_option_helps[_i]}" "${_value:+ [$_value]}"
     done
-    echo "  --help              print this"
+    if [[ -n ${_callee:-} ]]; then echo; else echo "  --help              print this"; fi
 }
 
 _parse_options() { # $1 is the script, the others are its arguments; locals have a `_`, since an option may be called `name`
@@ -84,12 +88,18 @@ _parse_options() { # $1 is the script, the others are its arguments; locals have
             _value=$2
             shift
         fi
-        _set_option "${_option_names[_index]}" "$_value"
+        if ((_index >= _own_options)); then
+            passed_on+=("--$_name")
+            ${_option_flags[_index]} || passed_on[-1]+="=$_value"
+        else
+            _set_option "${_option_names[_index]}" "$_value"
+        fi
         shift
     done
     if $_wants_help; then
         _print_help "$_script"
-        exit 0
+        [[ -n ${_callee:-} ]] || exit 0
+        passed_on+=(--help)
     fi
 }
 
@@ -101,4 +111,6 @@ _set_option() { # sets the option $1 to the value $2
 }
 
 _read_options "${BASH_SOURCE[1]}"
+_own_options=${#_option_names[@]}
+[[ -z ${_callee:-} ]] || _read_options "$_callee"
 _parse_options "${BASH_SOURCE[1]}" "$@"

@@ -1,0 +1,75 @@
+"""LibriSpeech through lhotse's recipe: training sets of 100, 460 and 960 hours, and the sets to choose and test on."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from omnirouter.data.datadir import Utterance, read_data_dir, write_data_dir
+from omnirouter.data.errors import UserError
+
+TRAIN_PARTS = {
+    100: ("train-clean-100",),
+    460: ("train-clean-100", "train-clean-360"),
+    960: ("train-clean-100", "train-clean-360", "train-other-500"),
+}
+EVAL_PARTS = ("dev-clean", "dev-other", "test-clean", "test-other")
+
+
+def prepare_librispeech(corpus_dir: Path, output: Path, hours: int) -> None:
+    """Write `output`/{train_<hours>,dev,dev_clean,dev_other,test_clean,test_other}; dev is both dev sets together.
+
+    `corpus_dir` holds the parts of that training set and `EVAL_PARTS`, itself or in its folder `LibriSpeech`.
+    """
+    utterances = read_parts(corpus_dir, (*TRAIN_PARTS[hours], *EVAL_PARTS))
+    sets = {part.replace("-", "_"): utterances[part] for part in EVAL_PARTS}
+    sets["dev"] = sets["dev_clean"] + sets["dev_other"]
+    sets[f"train_{hours}"] = [utt for part in TRAIN_PARTS[hours] for utt in utterances[part]]
+    for name, members in sets.items():
+        if not _holds(output / name, members):  # the features of what another --hours has left there stay
+            write_data_dir(output / name, members)
+
+
+def read_parts(corpus_dir: Path, parts: Sequence[str]) -> dict[str, list[Utterance]]:
+    """Return the utterances of each part by lhotse's recipe; `UserError` if anything of the parts is missing."""
+    try:
+        from lhotse.recipes.librispeech import prepare_librispeech as read_manifests
+    except ImportError as error:
+        raise UserError("package lhotse is missing: pip install 'omnirouter[lhotse]'") from error
+    root = corpus_dir / "LibriSpeech" if (corpus_dir / "LibriSpeech").is_dir() else corpus_dir
+    _check_complete(root, parts)
+    manifests = read_manifests(root, dataset_parts=list(parts), num_jobs=os.cpu_count() or 1)
+    return {part: list(_utterances(manifests[part])) for part in parts}
+
+
+def _utterances(manifest: dict[str, Iterable]) -> Iterable[Utterance]:
+    recordings = {recording.id: recording for recording in manifest["recordings"]}  # lhotse searches from the start
+    for cut in manifest["supervisions"]:
+        audio = recordings[cut.recording_id]
+        duration_s = round(audio.duration, 6)  # as a data directory keeps it
+        yield Utterance(cut.id, Path(audio.sources[0].source), cut.text, cut.speaker, duration_s=duration_s)
+
+
+def _check_complete(root: Path, parts: Sequence[str]) -> None:
+    """Report every missing part and audio file at once: lhotse's recipe passes over them."""
+    transcripts = {part: sorted((root / part).rglob("*.trans.txt")) for part in parts}
+    missing = [
+        f"{root / part}: {'no *.trans.txt in it' if (root / part).is_dir() else 'no such folder'}"
+        for part, found in transcripts.items()
+        if not found
+    ]
+    for path in (path for found in transcripts.values() for path in found):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            audio = path.parent / f"{line.split()[0]}.flac"
+            if not audio.is_file():
+                missing.append(f"{audio}: missing, though {path.name} has its transcript")
+    if missing:
+        raise UserError("\n".join([f"{root} lacks something of {', '.join(parts)}:", *missing]))
+
+
+def _holds(path: Path, utterances: Iterable[Utterance]) -> bool:
+    """Tell whether `path` is a complete data directory of just these utterances."""
+    try:
+        known = read_data_dir(path)
+    except UserError:
+        return False
+    return (path / "spk2utt").exists() and known == sorted(utterances, key=lambda utt: utt.utt_id)
