@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,3 +54,21 @@ def tiny_data_dir(tmp_path: Path, write_tone: Callable[..., Path]) -> Path:
     ]
     write_data_dir(tmp_path / "tiny", utterances)
     return tmp_path / "tiny"
+
+
+@pytest.fixture
+def write_chapter() -> Callable[..., None]:
+    """A function that writes a chapter of LibriSpeech as published: for each text noise of so many samples."""
+    rng = np.random.default_rng(0)
+
+    def write(part: Path, speaker: str, chapter: str, utterances: Sequence[tuple[str, int]]) -> None:
+        folder = part / speaker / chapter
+        folder.mkdir(parents=True)
+        lines = []
+        for i, (text, frames) in enumerate(utterances):
+            utt_id = f"{speaker}-{chapter}-{i:04d}"
+            soundfile.write(folder / f"{utt_id}.flac", rng.integers(-9999, 9999, frames, dtype=np.int16), 16000)
+            lines.append(f"{utt_id} {text}\n")
+        (folder / f"{speaker}-{chapter}.trans.txt").write_text("".join(lines))
+
+    return write

@@ -37,8 +37,11 @@ def read_parts(corpus_dir: Path, parts: Sequence[str]) -> dict[str, list[Utteran
         raise UserError("package lhotse is missing: pip install 'omnirouter[lhotse]'") from error
     root = corpus_dir / "LibriSpeech" if (corpus_dir / "LibriSpeech").is_dir() else corpus_dir
     _check_complete(root, parts)
-    manifests = read_manifests(root, dataset_parts=list(parts), num_jobs=os.cpu_count() or 1)
-    return {part: list(_utterances(manifests[part])) for part in parts}
+    utterances = {}
+    for part in parts:  # one by one, since lhotse's manifests take 13 kB of memory an utterance
+        manifests = read_manifests(root, dataset_parts=[part], num_jobs=os.cpu_count() or 1)
+        utterances[part] = list(_utterances(manifests[part]))
+    return utterances
 
 
 def _utterances(manifest: dict[str, Iterable]) -> Iterable[Utterance]:
