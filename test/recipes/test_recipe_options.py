@@ -67,3 +67,31 @@ def test_what_is_not_needed_is_not_asked_for(clone: Clone) -> None:
     """These go as far as looking for Python."""
     for recipe, args in (("own", ["--stage", "2"]), ("mini", ["--stage", "5", "--init", "nope"])):
         assert "python: command not found" in run(clone, recipe, *args).stderr
+
+
+@pytest.fixture
+def calls(clone: Clone, tmp_path: Path) -> Callable[..., list[str]]:
+    """A function that runs the mini recipe in `tmp_path` with a Python that only notes what it is called with."""
+    python = tmp_path / "venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\necho "$*" >>"{tmp_path}/calls"\n')
+    python.chmod(0o755)
+
+    def calls(*args: str) -> list[str]:
+        (tmp_path / "calls").unlink(missing_ok=True)
+        environment = {**os.environ, "OMNIROUTER_VENV": str(tmp_path / "venv")}
+        subprocess.run([str(clone.mini / "run.sh"), *args], cwd=tmp_path, env=environment, check=True)
+        return (tmp_path / "calls").read_text().splitlines()
+
+    return calls
+
+
+def test_only_a_config_that_was_given_is_taken_from_where_the_user_stands(
+    calls: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf/omnirouter.yaml").write_text("model: {layers: 99}\n")  # another recipe's, say
+    (train,) = [line for line in calls("--stage", "4", "--stop-stage", "4") if "bin.train" in line]
+    assert " --config conf/omnirouter.yaml " in train and "--exp exp/omnirouter" in train
+    own = calls("--stage", "4", "--stop-stage", "4", "--config", "conf/omnirouter.yaml")
+    assert any(f"bin.train --config {tmp_path}/conf/omnirouter.yaml " in line for line in own)

@@ -22,7 +22,7 @@ recipe_dir=$(cd "$(dirname "$0")" && pwd)
 stage=0             # first stage to run
 stop_stage=7        # last stage to run
 corpus_dir=         # a copy of the corpus on this machine, used instead of a download
-config=conf/omnirouter.yaml # configuration of the model and its training
+config=             # configuration of the model and its training; by default the recipe's conf/omnirouter.yaml
 name=               # the experiment is exp/NAME; by default NAME is the config's file name
 init=               # start from the weights of this experiment (a name in exp/, or a directory)
 set=                # changes to the configuration: "key=value key=value"
@@ -72,7 +72,7 @@ cd "$recipe_dir"
 [[ $corpus == kaldi ]] || ! $allow_pipes ||
     die "--allow-pipes is for a corpus of your own (egs/own): $corpus has no shell commands in wav.scp"
 [[ $corpus != mini || -z $corpus_dir ]] || die "the mini corpus is made on this machine: it takes no --corpus-dir"
-config=$(from_caller "$config")
+if [[ -n $config ]]; then config=$(from_caller "$config"); else config=conf/omnirouter.yaml; fi
 corpus_dir=$(from_caller "$corpus_dir")
 [[ -n $name ]] || name=$(basename "$config" .yaml)
 [[ $name && $name != .* && $name != *[/[:space:][:cntrl:]]* ]] ||
