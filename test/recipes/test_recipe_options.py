@@ -94,4 +94,27 @@ def test_only_a_config_that_was_given_is_taken_from_where_the_user_stands(
     (train,) = [line for line in calls("--stage", "4", "--stop-stage", "4") if "bin.train" in line]
     assert " --config conf/omnirouter.yaml " in train and "--exp exp/omnirouter" in train
     own = calls("--stage", "4", "--stop-stage", "4", "--config", "conf/omnirouter.yaml")
-    assert any(f"bin.train --config {tmp_path}/conf/omnirouter.yaml " in line for line in own)
+    assert any(f" --config {tmp_path}/conf/omnirouter.yaml " in line for line in own)
+
+
+def test_the_configuration_is_checked_before_the_first_stage_where_training_is_asked_for(
+    calls: Callable[..., list[str]],
+) -> None:
+    check = "-m omnirouter.bin.check_config --config conf/dense.yaml --set=model.dim=32 optim.lr=1"
+    options = ("--config", "conf/dense.yaml", "--set", "model.dim=32 optim.lr=1")
+    for stages in (["--stage", "0"], ["--stage", "3", "--stop-stage", "4"]):
+        assert calls(*options, *stages)[0] == check
+    for stages in (["--stop-stage", "3"], ["--stage", "5"]):
+        assert check not in calls(*options, *stages)
+
+
+def test_a_wrong_setting_ends_a_recipe_before_it_does_anything(clone: Clone) -> None:
+    before = files(clone)
+    environment = {**clone.environment(), "PYTHONDONTWRITEBYTECODE": "1"}
+    mistakes = {"model.dimm=3": "unknown key 'dimm'; did you mean dim?", "model.dim=many": "dim: expected int"}
+    for setting, message in mistakes.items():
+        command = [str(clone.mini / "run.sh"), "--set", setting]
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert result.stderr.startswith("error: --set") and message in result.stderr
+    assert files(clone) == before

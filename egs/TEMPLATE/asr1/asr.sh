@@ -112,8 +112,8 @@ if [[ $token_type == bpe ]]; then
     lang=data/lang_bpe$vocab_size
     tokenizer_flags+=(--vocab-size "$vocab_size")
 fi
-train_flags=()
-[[ -z $set ]] || train_flags+=(--set "$set")
+train_flags=(--config "$config" --set="$set")
+! within 4 || python -m omnirouter.bin.check_config "${train_flags[@]}" # a mistake shows now, not after the download
 [[ -z $init ]] || train_flags+=(--init "$init")
 gpu_flag=()
 [[ -z $ngpu ]] || gpu_flag=(--ngpu "$ngpu")
@@ -166,7 +166,7 @@ fi
 if within 4; then
     step "4 train $name" --prefix "$gpu_prefix" --given "$config" --from 3 "$lang/tokens.txt" \
         --from 1 "data/$train_set/text" "data/$dev_set/text" --from 2 "data/$train/feats.scp" "data/$dev_set/feats.scp" \
-        -- python -m omnirouter.bin.train --config "$config" --train "data/$train" --dev "data/$dev_set" \
+        -- python -m omnirouter.bin.train --train "data/$train" --dev "data/$dev_set" \
         --lang "$lang" --exp "$exp" "${train_flags[@]}" "${gpu_flag[@]}"
 fi
 
