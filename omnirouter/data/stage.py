@@ -1,15 +1,17 @@
 """One step of a recipe: passed over while its command, inputs and outputs are as recorded, else run and recorded."""
 
+import fcntl
 import hashlib
 import json
 import os
 import shlex
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from omnirouter.data.errors import UserError
 from omnirouter.data.files import atomic_write
@@ -38,7 +40,8 @@ class Stage:
     output_audio_of: tuple[str, ...] = ()
     """Tables whose audio files have to stay as they were when the command ended, whoever has made them."""
     record: Path | None = None
-    """Where the fingerprint is kept; without one, the stage always runs."""
+    """Where the fingerprint is kept; without one, the stage always runs. Of the stages with records in one directory
+    only one runs at a time: those of two runs of a recipe would write the same files."""
     prefix: tuple[str, ...] = ()
     """Goes before the command, as in `srun --gres=gpu:1`; no part of the fingerprint."""
     neutral: tuple[str, ...] = ()
@@ -51,6 +54,13 @@ def run_stage(stage: Stage, force: bool = False) -> int:
     A UserError names each missing input and the stage that makes it, or an output that the command has not made.
     """
     _check_inputs(stage)
+    if stage.record is None:
+        return _run(stage, force)
+    with _alone(stage.name, stage.record.parent):
+        return _run(stage, force)
+
+
+def _run(stage: Stage, force: bool) -> int:
     before = _fingerprint(stage)
     reason = _why_run(stage, before, force)
     if reason is None:
@@ -78,6 +88,33 @@ def run_stage(stage: Stage, force: bool = False) -> int:
 def say(message: str) -> None:
     """Print a line with the time before it, as the recipes' `log` does."""
     print(f"[{time.strftime('%H:%M:%S')}] {message}", flush=True)
+
+
+@contextmanager
+def _alone(name: str, folder: Path) -> Iterator[None]:
+    """Hold the directory's lock, which holds this stage's name too, waiting for the stage of another run that has it.
+
+    The lock ends with this process, however that ends: the command that it starts does not inherit it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "a+", encoding="utf-8") as file:
+        try:
+            _lock(file, name)
+        except OSError as error:
+            say(f"stage {name}: this file system knows no locks ({error}); let only one run work here at a time")
+        file.truncate(0)
+        file.write(name)
+        file.flush()
+        yield
+
+
+def _lock(file: TextIO, name: str) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        say(f"stage {name}: another run is at stage {file.read()}; waiting")
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def _check_inputs(stage: Stage) -> None:

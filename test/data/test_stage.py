@@ -1,5 +1,7 @@
 """The stage runner: when a step runs, when it is passed over, and what it says when it cannot."""
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -227,6 +229,57 @@ def test_starts_fast(folder: Path) -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     foreign = {name.split(".")[0] for name in loaded} - set(sys.stdlib_module_names)
     assert foreign == {"omnirouter"}
+
+
+def start(name: str, script: str, record: str = "data/.stage/r.json", output: str = "out") -> subprocess.Popen[str]:
+    """Start a stage as another run of the recipe would."""
+    command = [sys.executable, "-m", "omnirouter.bin.stage", "--name", name, "--record", record, "--output", output]
+    return subprocess.Popen([*command, "--", "bash", "-c", script], stdout=subprocess.PIPE, text=True)
+
+
+SLOW = "mkdir work; while [ ! -e go ]; do sleep 0.05; done; touch out; rmdir work"  # fails beside itself
+
+
+def test_a_second_run_waits_for_the_first_and_finds_the_work_done(folder: Path) -> None:
+    first = start("2 fbank train", SLOW)
+    wait_for(Path("work").exists)
+    second = start("2 fbank train", SLOW)
+    third = start("1 data directories", "test ! -e work", record="data/.stage/other.json")
+    elsewhere = start("6 score dev", "true", record="exp/x/.stage/score.json", output="work")
+    assert "waiting" not in elsewhere.communicate(timeout=20)[0] and elsewhere.returncode == 0
+    for waiting in (second, third):
+        assert waiting.stdout is not None
+        assert "another run is at stage 2 fbank train; waiting" in waiting.stdout.readline()
+        assert waiting.poll() is None
+    Path("go").touch()
+    outputs = [process.communicate(timeout=20)[0] for process in (first, second, third)]
+    assert [process.returncode for process in (first, second, third)] == [0, 0, 0]
+    assert outputs[1].endswith("] stage 2 fbank train: up to date\n")
+
+
+def test_the_lock_ends_with_the_killed_stage_though_its_children_live_on(folder: Path) -> None:
+    killed = start("2 fbank train", "setsid sleep 60 & echo $! > pid; wait")
+    wait_for(lambda: Path("pid").exists() and Path("pid").read_text())
+    killed.kill()
+    killed.wait()
+    child = int(Path("pid").read_text())
+    try:
+        os.kill(child, 0)  # it lives
+        done = start("2 fbank train", "touch out")
+        assert "waiting" not in done.communicate(timeout=20)[0] and done.returncode == 0
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_file_system_without_locks_is_no_obstacle(
+    step: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def flock(file: object, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert step() == 0 and runs() == 1
+    assert "this file system knows no locks ([Errno" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
