@@ -38,6 +38,7 @@ def get_parser() -> argparse.ArgumentParser:
         help="decode every audio file, not only its header (default: if there are fewer than 10 000 utterances)",
     )
     kaldi.add_argument("--allow-pipes", action="store_true", help="accept wav.scp entries that are shell commands")
+    kaldi.add_argument("--paths-from", type=Path, default=Path(), help="relative paths in wav.scp are relative to this")
     return parser
 
 
@@ -91,7 +92,7 @@ def main() -> None:
     else:
         from omnirouter.corpora.kaldi import prepare_kaldi
 
-        prepare_kaldi(args.corpus_dir, args.output, args.sets, args.deep, args.allow_pipes)
+        prepare_kaldi(args.corpus_dir, args.output, args.sets, args.deep, args.allow_pipes, args.paths_from)
 
 
 if __name__ == "__main__":

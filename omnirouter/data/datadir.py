@@ -13,6 +13,7 @@ from omnirouter.data.tables import read_table as read_table  # with the rest of 
 
 OPTIONAL_TABLES = ("segments", "spk2utt", "utt2dur", "utt2speed")
 TOO_MUCH = 1e9  # seconds: thirty years
+CURRENT = Path()  # the current directory, without naming it
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,12 @@ class ParsedDir:
         return self.tables.get("segments", self.tables["wav.scp"])
 
 
-def read_data_dir(path: Path | str, allow_pipes: bool = False) -> list[Utterance]:
+def read_data_dir(path: Path | str, allow_pipes: bool = False, base: Path = CURRENT) -> list[Utterance]:
     """Read the utterances in order of id; `UserError` if anything in the directory's tables is wrong.
 
-    Relative paths in `wav.scp` are relative to the current directory, as in Kaldi. Audio is not looked at.
+    Relative paths in `wav.scp` are relative to `base`: the current directory, as in Kaldi. Audio is not looked at.
     """
-    parsed = _parse_or_fail(path, allow_pipes)
+    parsed = _parse_or_fail(path, allow_pipes, base)
     text, speakers = parsed.tables["text"].rows, parsed.tables["utt2spk"].rows
     utterances = []
     for utt_id in sorted(parsed.master.rows):
@@ -89,13 +90,13 @@ def read_data_dir(path: Path | str, allow_pipes: bool = False) -> list[Utterance
     return utterances
 
 
-def read_recordings(path: Path | str, allow_pipes: bool = False) -> dict[str, Recording]:
+def read_recordings(path: Path | str, allow_pipes: bool = False, base: Path = CURRENT) -> dict[str, Recording]:
     """Read `wav.scp` of a data directory: recording id to audio file; `UserError` as `read_data_dir`."""
-    return _parse_or_fail(path, allow_pipes).recordings
+    return _parse_or_fail(path, allow_pipes, base).recordings
 
 
-def _parse_or_fail(path: Path | str, allow_pipes: bool) -> ParsedDir:
-    parsed = parse_data_dir(path, allow_pipes)
+def _parse_or_fail(path: Path | str, allow_pipes: bool, base: Path) -> ParsedDir:
+    parsed = parse_data_dir(path, allow_pipes, base)
     problems = parsed.problems
     if problems:
         more = f" ({len(problems) - 1} more: run omnirouter.bin.validate_data_dir)" if len(problems) > 1 else ""
@@ -127,9 +128,12 @@ def write_data_dir(
             write_table(folder / name, rows)
 
 
-def complete_data_dir(source: Path | str, target: Path | str, allow_pipes: bool = False) -> None:
-    """Copy a user's data directory (`wav.scp text utt2spk [segments …]`) to `target` with all tables."""
-    write_data_dir(target, read_data_dir(source, allow_pipes), read_recordings(source, allow_pipes))
+def complete_data_dir(source: Path | str, target: Path | str, allow_pipes: bool = False, base: Path = CURRENT) -> None:
+    """Copy a user's data directory (`wav.scp text utt2spk [segments …]`) to `target` with all tables.
+
+    Relative paths in its `wav.scp` are relative to `base`, and are written with it before them.
+    """
+    write_data_dir(target, read_data_dir(source, allow_pipes, base), read_recordings(source, allow_pipes, base))
 
 
 def _tables_of(by_id: Mapping[str, Utterance]) -> dict[str, dict[str, str]]:
@@ -167,12 +171,12 @@ def _wav_scp_and_segments(
     return wav_scp, segments
 
 
-def parse_data_dir(path: Path | str, allow_pipes: bool = False) -> ParsedDir:
+def parse_data_dir(path: Path | str, allow_pipes: bool = False, base: Path = CURRENT) -> ParsedDir:
     """Read all tables of a data directory and hold them against each other; never raises, never runs anything."""
     path = Path(path)
     names = ["wav.scp", "text", "utt2spk", *(name for name in OPTIONAL_TABLES if (path / name).exists())]
     parsed = ParsedDir(path, {name: parse_table(path / name) for name in names})
-    _parse_wav_scp(parsed, allow_pipes)
+    _parse_wav_scp(parsed, allow_pipes, base)
     if "segments" in parsed.tables:
         _parse_segments(parsed)
     _parse_utt2spk(parsed.tables["utt2spk"])
@@ -184,7 +188,7 @@ def parse_data_dir(path: Path | str, allow_pipes: bool = False) -> ParsedDir:
     return parsed
 
 
-def _parse_wav_scp(parsed: ParsedDir, allow_pipes: bool) -> None:
+def _parse_wav_scp(parsed: ParsedDir, allow_pipes: bool, base: Path) -> None:
     table = parsed.tables["wav.scp"]
     for key, value in table.rows.items():
         if not value:
@@ -192,7 +196,7 @@ def _parse_wav_scp(parsed: ParsedDir, allow_pipes: bool) -> None:
         elif value == "-":
             table.complain(key, f"{key!r} would be read from standard input", "give the path of an audio file")
         elif not value.endswith("|"):
-            parsed.recordings[key] = Path(value)
+            parsed.recordings[key] = base / value
         elif not allow_pipes:
             table.complain(key, f"{key!r} would run a shell command", "give an audio file, or --allow-pipes")
         elif command := value.removesuffix("|").strip():

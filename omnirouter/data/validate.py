@@ -11,7 +11,7 @@ import soundfile
 from tqdm import tqdm
 
 from omnirouter.data.audio import LOSS_S, AudioError, AudioInfo, open_audio, segment_frames
-from omnirouter.data.datadir import ParsedDir, Recording, parse_data_dir
+from omnirouter.data.datadir import CURRENT, ParsedDir, Recording, parse_data_dir
 from omnirouter.data.tables import Problem
 
 DEEP_BELOW_UTTERANCES = 10_000  # with fewer, decoding every file takes a minute or so, and is the default
@@ -50,10 +50,13 @@ class AudioCheck:
 
 
 def validate_data_dirs(
-    paths: Iterable[Path | str], deep: bool | None = None, allow_pipes: bool = False
+    paths: Iterable[Path | str], deep: bool | None = None, allow_pipes: bool = False, base: Path = CURRENT
 ) -> list[Report]:
-    """Check data directories; nothing is written. `deep` decodes all audio (None: if there are few utterances)."""
-    parsed_dirs = [parse_data_dir(path, allow_pipes) for path in paths]
+    """Check data directories; nothing is written. `deep` decodes all audio (None: if there are few utterances).
+
+    Relative paths in `wav.scp` are relative to `base`.
+    """
+    parsed_dirs = [parse_data_dir(path, allow_pipes, base) for path in paths]
     if deep is None:
         deep = sum(len(parsed.master.rows) for parsed in parsed_dirs) < DEEP_BELOW_UTTERANCES
     recordings = list(dict.fromkeys(rec for parsed in parsed_dirs for rec in parsed.recordings.values()))

@@ -81,6 +81,26 @@ def test_wrong_folders_are_refused(corpus: Path, tmp_path: Path) -> None:
         prepare_kaldi(corpus, corpus)
 
 
+def test_relative_paths_start_where_they_are_said_to(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("train", "dev"):
+        wav_scp = corpus / name / "wav.scp"
+        wav_scp.write_text(wav_scp.read_text().replace(f"{tmp_path}/", ""))
+    with pytest.raises(UserError, match="nothing was written"):
+        prepare_kaldi(corpus, tmp_path / "data", paths_from=tmp_path / "own")
+    assert f"'spk0-utt0', {tmp_path}/own/wavs/0.wav: cannot be read" in capsys.readouterr().err
+    prepare_kaldi(corpus, tmp_path / "data", paths_from=tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert [utt.recording for utt in read_data_dir(tmp_path / "data/dev")] == [
+        tmp_path / f"wavs/{i}.wav" for i in range(4)
+    ]
+    monkeypatch.chdir(tmp_path)
+    prepare_kaldi(corpus, tmp_path / "here")
+    assert (tmp_path / "here/train/wav.scp").read_text() == (tmp_path / "data/train/wav.scp").read_text()
+
+
 def test_pipes_need_leave(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wav_scp = corpus / "train/wav.scp"
     lines = wav_scp.read_text().splitlines()

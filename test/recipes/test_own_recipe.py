@@ -27,9 +27,10 @@ def run(make_clone: Callable[[], Clone], corpus: Path) -> Callable[..., str]:
     clone = make_clone()
     command = [str(clone.root / "egs/own/asr1/run.sh"), "--corpus-dir", str(corpus), "--stage", "1", "--nj", "1"]
 
-    def run(*args: str, code: int = 0) -> str:
+    def run(*args: str, code: int = 0, cwd: Path | str = "/") -> str:
         done = subprocess.run(
             [*command, *args],
+            cwd=cwd,
             env=clone.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -60,6 +61,15 @@ def test_a_set_that_is_not_there_is_not_taken_from_an_earlier_corpus(run: Callab
     shutil.rmtree(corpus / "test")
     output = run("--stop-stage", "1", code=1)
     assert f"{corpus}/test/wav.scp: cannot be read" in output and "nothing was written" in output
+
+
+def test_relative_paths_are_meant_from_where_the_user_stands(run: Callable[..., str], corpus: Path) -> None:
+    for name in SETS:
+        wav_scp = corpus / name / "wav.scp"
+        wav_scp.write_text(wav_scp.read_text().replace(f"{corpus.parent}/", ""))
+    run("--stop-stage", "2", cwd=corpus.parent)
+    assert run("--stop-stage", "2").count(": up to date") == 4
+    assert "/wavs/0.wav: cannot be read" in run("--stop-stage", "1", "--force", code=1)
 
 
 def test_deep_and_pipes_reach_the_check(run: Callable[..., str], corpus: Path) -> None:

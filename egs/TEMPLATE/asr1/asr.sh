@@ -97,13 +97,15 @@ elif [[ -n $downloaded ]]; then
     corpus_flags+=(--corpus-dir "$downloaded")
     corpus_input=(--from 0 "$downloaded")
 fi
-pipe_flag=()
+paths_flag=() pipe_flag=() deep_flag=() gpu_flag=() force_flag=()
 ! $allow_pipes || pipe_flag=(--allow-pipes)
-deep_flag=()
 case $deep in true) deep_flag=(--deep) ;; false) deep_flag=(--no-deep) ;; esac
 read -ra eval_sets <<<"$dev_set $test_sets"
 all_sets=("$train_set" "${eval_sets[@]}")
-[[ $corpus != kaldi ]] || corpus_flags+=(--sets "${all_sets[@]}" "${deep_flag[@]}" "${pipe_flag[@]}")
+if [[ $corpus == kaldi ]]; then
+    corpus_flags+=(--sets "${all_sets[@]}" "${deep_flag[@]}" "${pipe_flag[@]}")
+    paths_flag=(--paths-from "$caller_dir")
+fi
 train=$train_set
 [[ -z $speed_perturb ]] || train=${train_set}_sp
 lang=data/lang_char
@@ -115,10 +117,8 @@ fi
 train_flags=(--config "$config" --set="$set")
 ! within 4 || python -m omnirouter.bin.check_config "${train_flags[@]}" # a mistake shows now, not after the download
 [[ -z $init ]] || train_flags+=(--init "$init")
-gpu_flag=()
 [[ -z $ngpu ]] || gpu_flag=(--ngpu "$ngpu")
 ! $restart || train_flags+=(--restart)
-force_flag=()
 ! $force || force_flag=(--force)
 
 if within 0 && [[ -z $corpus_dir ]]; then
@@ -133,7 +133,7 @@ if within 1; then
     for dir in "${data_dirs[@]}"; do tables+=("$dir"/{text,utt2spk,spk2utt,utt2dur}); done
     step "1 data directories" --record data/.stage/prepare.json \
         "${corpus_input[@]}" --output "${tables[@]}" --output-audio-of "${wav_scps[@]}" \
-        -- python -m omnirouter.bin.prepare_corpus "$corpus" --output data "${corpus_flags[@]}"
+        -- python -m omnirouter.bin.prepare_corpus "$corpus" --output data "${corpus_flags[@]}" -- "${paths_flag[@]}"
     if [[ $corpus != kaldi ]]; then # whose data directories are validated before they are copied
         step "1 validation" --record data/.stage/validate.json --from 1 "${tables[@]}" --audio-of "${wav_scps[@]}" \
             -- python -m omnirouter.bin.validate_data_dir "${data_dirs[@]}" "${deep_flag[@]}"
