@@ -1,10 +1,20 @@
 """The common frame of all command lines: turns a user's mistake into one line on stderr and exit status 1."""
 
+import argparse
+import math
 import os
 import sys
 from collections.abc import Callable
 
 from omnirouter.data.errors import UserError
+
+
+def positive(text: str) -> float:
+    """Read an option's value that has to be a positive number, for argparse's `type`."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be positive, is {text}")
+    return value
 
 
 def run(main: Callable[[], None]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from omnirouter.bin._main import run
+from omnirouter.bin._main import positive, run
 from omnirouter.data.dataset import read_feature_dir
 from omnirouter.decoding.run import decode_to_file
 from omnirouter.training.devices import choose_device
@@ -17,7 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--exp", type=Path, required=True, help="finished experiment directory")
     parser.add_argument("--data", type=Path, required=True, help="data directory with features")
-    parser.add_argument("--batch-s", type=float, default=200.0, help="most padded audio in a batch, in seconds")
+    parser.add_argument("--batch-s", type=positive, default=200.0, help="most padded audio in a batch, in seconds")
     parser.add_argument("--ngpu", type=int, choices=(0, 1), help="GPUs to use (default: one if there is one)")
     args = parser.parse_args()
     device = choose_device(args.ngpu)

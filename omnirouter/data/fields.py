@@ -90,7 +90,8 @@ def override(values: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
         try:
             result[section][key] = yaml.safe_load(value)
         except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that no calendar has
-            raise UserError(f"--set {setting!r}: {value!r} is not YAML") from error
+            hint = "a value with spaces needs quotes of its own, as in model.moe_groups='[[1, 2], [1, 4]]'"
+            raise UserError(f"--set {setting!r}: {value!r} is not YAML; {hint}") from error
     return result
 
 

@@ -58,8 +58,11 @@ def test_override_reads_values_as_yaml_and_leaves_the_original() -> None:
     assert original == {"inner": {"size": 1, "name": "a"}}
     with pytest.raises(UserError, match="section.key=value"):
         override(original, ["size=7"])
-    with pytest.raises(UserError, match=r"--set 'inner.sizes=\['.*not YAML"):
-        override(original, ["inner.sizes=["])
+    with pytest.raises(UserError, match=r"--set 'inner.sizes=\[\[1,'.*not YAML; .*='\[\[1, 2\], \[1, 4\]\]'"):
+        override(original, split_words("inner.sizes=[[1, 2]]", "--set"))
+    assert override({}, split_words("a.b='[[1, 2], [1, 4]]' a.c=[1,2]", "--set")) == {
+        "a": {"b": [[1, 2], [1, 4]], "c": [1, 2]}
+    }
     with pytest.raises(UserError, match="--set 'inner.size=7': inner is None, expected a section"):
         override({"inner": None}, ["inner.size=7"])
 

@@ -1,5 +1,6 @@
 """utils/parse_options.sh, driven by a script of its own with every kind of option."""
 
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -100,6 +101,14 @@ def test_mistakes_are_refused(script: Path, args: list[str], message: str) -> No
     assert result.stderr.startswith("error: ") and message in result.stderr
     assert result.stderr.count("\n") == 1
     assert [path.name for path in script.parent.iterdir()] == [script.name], "a value was executed"
+
+
+def test_the_form_that_a_mistake_suggests_can_be_pasted(script: Path) -> None:
+    value = '--train 60 it\'s "$HOME" *'
+    refused = call(script, "--value", value).stderr
+    hint = refused.removesuffix(")\n").partition("is given as ")[2]
+    pasted = subprocess.run(["bash", "-c", f"bash {shlex.quote(str(script))} {hint}"], capture_output=True, text=True)
+    assert pasted.stdout.splitlines()[3] == value, refused
 
 
 def test_help_comes_from_the_defaults_and_their_comments(script: Path) -> None:

@@ -84,7 +84,7 @@ _parse_options() { # $1 is the script, the others are its arguments; locals have
             _value=${1#*=}
         else
             (($# > 1)) || _fail "--$_name lacks a value"
-            [[ $2 != --* ]] || _fail "--$_name lacks a value (one that begins with -- is given as --$_name=$2)"
+            [[ $2 != --* ]] || _fail "--$_name lacks a value (one that begins with -- is given as --$_name=${2@Q})"
             _value=$2
             shift
         fi

@@ -1,0 +1,27 @@
+"""What the command lines share."""
+
+import argparse
+import subprocess
+import sys
+
+import pytest
+
+from omnirouter.bin._main import positive
+
+
+def test_a_positive_number_is_read() -> None:
+    assert (positive("2.5"), positive("1e-3")) == (2.5, 0.001)
+
+
+@pytest.mark.parametrize("text", ["-5", "0", "nan", "inf"])
+def test_another_number_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=f"must be positive, is {text}"):
+        positive(text)
+
+
+@pytest.mark.parametrize("module", ["decode", "analyse_routing"])
+def test_batches_have_a_positive_length(module: str) -> None:
+    command = [sys.executable, "-m", f"omnirouter.bin.{module}", "--exp", "exp/x", "--data", "data/x"]
+    result = subprocess.run([*command, "--batch-s", "-5"], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.endswith("error: argument --batch-s: must be positive, is -5\n")
