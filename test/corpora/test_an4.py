@@ -12,6 +12,7 @@ from omnirouter.data.audio import load_utterance
 from omnirouter.data.datadir import Utterance, read_data_dir
 from omnirouter.data.errors import UserError
 
+RECIPE = Path(__file__).parents[2] / "egs/an4/asr1"
 TRAIN = {"fa": "YES", "fb": "R U B", "ma": "ONE", "mb": "TWO"}
 
 
@@ -85,6 +86,10 @@ def test_the_real_corpus(test_data: Path, tmp_path: Path) -> None:
     assert speakers["dev"] == {"fjam", "flmm2", "fmjc", "ftal", "mkem", "mmkw", "mnfe", "mskh"}  # results depend on it
     assert len(speakers["train"]) == 66 and len(speakers["test"]) == 10
     assert not speakers["train"] & speakers["dev"] and not (speakers["train"] | speakers["dev"]) & speakers["test"]
+    minutes = round(sum(utt.duration_s or 0 for utt in sets["train"]) / 60)  # as run.sh and its configuration say
+    assert minutes == 38
+    for name in ("run.sh", "conf/base.yaml"):
+        assert f" {minutes} minutes of " in (RECIPE / name).read_text()
     texts = [utt.text for utterances in sets.values() for utt in utterances]
     assert all(word.isalpha() and word.isupper() for text in texts for word in text.split())
     assert sum(len(utt.text.split()) for utt in sets["test"]) == 773

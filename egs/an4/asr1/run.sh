@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# CMU AN4: spelled words, digits and names, 50 minutes of training speech; its official test set, and a dev set of whole
+# CMU AN4: spelled words, digits and names, 38 minutes of training speech; its official test set, and a dev set of whole
 # speakers held out from train. --corpus-dir names a directory with etc/ and wav/; see --help for the other options.
 set -euo pipefail
 
