@@ -1,0 +1,145 @@
+"""What a training does to the weights: its steps repeated by hand, its checkpoints, and the average it ends with."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import kaldiio
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from omnirouter.data.dataset import FeatureUtterance, read_feature_dir
+from omnirouter.data.sampler import BucketSampler
+from omnirouter.data.specaugment import SpecAugmentConfig
+from omnirouter.data.tokenizer import Tokenizer
+from omnirouter.models.ctc import CtcModel
+from omnirouter.training import checkpoint
+from omnirouter.training.config import ExperimentConfig, OptimConfig
+from omnirouter.training.experiment import Inputs, load_experiment
+from omnirouter.training.run import train
+from omnirouter.training.trainer import Trainer
+
+CPU = torch.device("cpu")
+STEPS = 4
+
+
+@pytest.fixture
+def plain(config: ExperimentConfig) -> ExperimentConfig:
+    """Nothing random but the initial weights; every term of the loss and of a step weighs enough to be seen."""
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, dropout=0.0, attention_dropout=0.0, layer_drop=0.0),
+        specaugment=SpecAugmentConfig(freq_masks=0, time_masks=0),
+        optim=OptimConfig(
+            lr=4e-3, warmup_steps=2, cosine_steps=2, cosine_end_ratio=0.5, weight_decay=0.5, beta1=0.8, clip_norm=20.0
+        ),
+        training=dataclasses.replace(
+            config.training, max_steps=STEPS, valid_every=STEPS, average_best=1, balance_weight=30.0
+        ),
+    )
+
+
+def loss_by_hand(
+    model: CtcModel, utterances: list[FeatureUtterance], tokenizer: Tokenizer, balance_weight: float
+) -> Tensor:
+    """CTC of each utterance for itself, averaged, and the weighted balance loss."""
+    features = [torch.tensor(kaldiio.load_mat(utterance.place)) for utterance in utterances]
+    output = model(torch.nn.utils.rnn.pad_sequence(features, batch_first=True), [len(x) for x in features])
+    ctc, begin = torch.zeros(()), 0
+    for utterance, x in zip(utterances, features, strict=True):
+        labels = torch.tensor(tokenizer.encode(utterance.text))
+        log_probs = output.log_probs_TV[begin : begin + len(x) // 4]  # a token is four frames
+        begin += len(log_probs)
+        ctc = ctc + F.ctc_loss(log_probs, labels, (len(log_probs),), (len(labels),), reduction="sum")
+    return ctc / len(utterances) + balance_weight * output.balance_loss
+
+
+def adamw_by_hand(
+    model: CtcModel, moments: dict[str, list[Tensor]], step: int, rate: float, optim: OptimConfig
+) -> bool:
+    """Clip and take step number `step` (from 1) of AdamW, as its paper has it; returns whether it clipped."""
+    norm = sum(p.grad.double().square().sum() for p in model.parameters()).sqrt().item()
+    for name, p in model.named_parameters():
+        gradient = p.grad * min(1.0, optim.clip_norm / norm)
+        first, second = moments.setdefault(name, [torch.zeros_like(p), torch.zeros_like(p)])
+        first.mul_(optim.beta1).add_((1 - optim.beta1) * gradient)
+        second.mul_(optim.beta2).add_((1 - optim.beta2) * gradient.square())
+        matrix = p.ndim >= 2 and name.endswith("weight") and "router" not in name
+        p.data -= rate * (optim.weight_decay if matrix else 0.0) * p.data
+        update = (first / (1 - optim.beta1**step)) / ((second / (1 - optim.beta2**step)).sqrt() + 1e-8)
+        p.data -= rate * update
+        p.grad = None
+    return norm > optim.clip_norm
+
+
+def test_steps_are_those_done_by_hand(tmp_path: Path, inputs: Inputs, plain: ExperimentConfig) -> None:
+    train(tmp_path / "exp/a", plain, inputs, CPU)
+    utterances, tokenizer = read_feature_dir(inputs.train), Tokenizer(inputs.lang)
+    frames = np.concatenate([kaldiio.load_mat(utterance.place) for utterance in utterances]).astype(np.float64)
+    torch.manual_seed(plain.training.seed)
+    model = CtcModel(plain.model, len(tokenizer.tokens))
+    model.feature_mean.copy_(torch.from_numpy(frames.mean(axis=0)))
+    model.feature_std.copy_(torch.from_numpy(frames.std(axis=0)))
+    batches = BucketSampler([u.frames for u in utterances], plain.batch, plain.training.seed).batches_from(0)
+    moments: dict[str, list[Tensor]] = {}
+    clipped = []
+    for step, rate in enumerate((2e-3, 4e-3, 4e-3, 3e-3), 1):  # to the peak in two steps, half of the cosine in one
+        chosen = [utterances[i] for i in next(batches)[1]]
+        loss_by_hand(model, chosen, tokenizer, plain.training.balance_weight).backward()
+        clipped.append(adamw_by_hand(model, moments, step, rate, plain.optim))
+    assert any(clipped)
+    trained = torch.load(tmp_path / "exp/a/model.pt", weights_only=True)
+    for name, wanted in model.state_dict().items():
+        torch.testing.assert_close(trained[name], wanted, rtol=1e-4, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_the_final_model_is_the_mean_of_the_best_checkpoints(
+    tmp_path: Path, inputs: Inputs, plain: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights: dict[int, dict[str, Tensor]] = {}
+    original = Trainer._validate
+
+    def validate(self: Trainer) -> None:
+        weights[self.step] = {name: tensor.clone() for name, tensor in self._model.state_dict().items()}
+        original(self)
+
+    monkeypatch.setattr(Trainer, "_validate", validate)
+    training = dataclasses.replace(plain.training, max_steps=40, valid_every=4, average_best=3, balance_weight=0.1)
+    optim = OptimConfig(lr=1e-2, warmup_steps=5, cosine_steps=400, clip_norm=5.0)
+    train(tmp_path / "a", dataclasses.replace(plain, training=training, optim=optim), inputs, CPU)
+    records = [json.loads(line) for line in (tmp_path / "a/metrics.jsonl").read_text().splitlines()]
+    errors = [(record["valid"]["errors"], -record["step"]) for record in records if "valid" in record]
+    best = [-step for _, step in sorted(errors)[:3]]
+    assert max(errors)[0] > sorted(errors)[2][0]  # else any three would be the best
+    final = torch.load(tmp_path / "a/model.pt", weights_only=True)
+    for name, tensor in final.items():
+        torch.testing.assert_close(tensor, torch.stack([weights[step][name] for step in best]).mean(dim=0))
+    for step in best:
+        assert (tmp_path / f"a/checkpoints/best_{step}.pt").exists()
+
+
+@pytest.mark.parametrize(("every_s", "wanted"), [(1e-9, [6, 7]), (240.0, [])])
+def test_a_checkpoint_is_due_by_the_clock_too(
+    tmp_path: Path, inputs: Inputs, plain: ExperimentConfig, monkeypatch: pytest.MonkeyPatch, every_s: float,
+    wanted: list[int],
+) -> None:  # fmt: skip
+    original = Trainer._train_step
+
+    def step(self: Trainer, *arguments: object) -> None:
+        if self.step == 7:
+            raise RuntimeError("killed")
+        original(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_train_step", step)
+    training = dataclasses.replace(plain.training, max_steps=50, valid_every=1000, checkpoint_every_s=every_s)
+    with pytest.raises(RuntimeError, match="killed"):
+        train(tmp_path / "a", dataclasses.replace(plain, training=training), inputs, CPU)
+    assert checkpoint.steps(tmp_path / "a/checkpoints") == wanted
+
+
+def test_a_loaded_model_is_in_eval_mode(tmp_path: Path, inputs: Inputs, plain: ExperimentConfig) -> None:
+    train(tmp_path / "a", plain, inputs, CPU)
+    assert not any(module.training for module in load_experiment(tmp_path / "a")[0].modules())
