@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,14 @@ from omnirouter.training import checkpoint
 from omnirouter.training.config import ExperimentConfig
 from omnirouter.training.log import LOG
 
+INPUT_FILES = {
+    "train": ("utt2num_frames", "text"),
+    "dev": ("utt2num_frames", "text"),
+    "lang": ("tokens.txt",),
+    "init": ("model.pt",),
+}
+"""By role of an input, the files whose contents tell one experiment from another."""
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -35,22 +43,28 @@ class Inputs:
     lang: Path
     init: Path | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self, need_init: bool = True) -> dict[str, Any]:
         """Paths, and digests of what lies there: the same names with other data are another experiment.
 
         Features count by utterance and length, not by where their archives lie, which depends on the number of jobs.
+        need_init: whether the weights to start from must exist; without, they have a digest only where they do.
         """
         makers = {"utt2num_frames": "stage 2", "text": "stage 1", "tokens.txt": "stage 3", "model.pt": "its training"}
-        files = [data / name for data in (self.train, self.dev) for name in ("utt2num_frames", "text")]
-        files += [self.lang / "tokens.txt"] + ([self.init / "model.pt"] if self.init else [])
+        paths = {role: getattr(self, role) for role in INPUT_FILES}
         digests: dict[str, str] = {}
-        for path in files:
-            if not path.exists():
+        for key, path in _input_files(paths).items():
+            if path.exists():
+                digests[key] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+            elif need_init or not key.startswith("init/"):
                 raise UserError(f"{path} does not exist; {makers[path.name]} makes it")
-            digests[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        paths = {"train": self.train, "dev": self.dev, "lang": self.lang, "init": self.init}
-        names = {name: str(path) if path else None for name, path in paths.items()}
-        return {**names, "digests": digests}
+        return {**{role: str(path) if path else None for role, path in paths.items()}, "digests": digests}
+
+
+def _input_files(paths: Mapping[str, Path | str | None]) -> dict[str, Path]:
+    """Files of the inputs whose contents count, by role and name, such as `train/text`."""
+    return {
+        f"{role}/{name}": Path(paths[role], name) for role in INPUT_FILES if paths[role] for name in INPUT_FILES[role]
+    }
 
 
 @contextmanager
@@ -84,25 +98,49 @@ def _removed(exp: Path) -> Path:
     return exp.with_name(f".{exp.name}.removed")
 
 
+def has_begun(exp: Path) -> bool:
+    """Tell whether an experiment has a checkpoint or a final model."""
+    return (exp / "model.pt").exists() or bool(checkpoint.steps(exp / "checkpoints"))
+
+
 def open_experiment(exp: Path, config: ExperimentConfig, inputs: Inputs) -> bool:
     """Make the experiment directory, or take up the one there; returns whether its training is already finished.
 
     Raises UserError when training has begun there with another configuration or other inputs; without a checkpoint it
     has not begun.
     """
-    wanted = {**config.as_dict(), "inputs": inputs.as_dict()}
-    if (exp / "model.pt").exists() or checkpoint.steps(exp / "checkpoints"):
-        changed = differences(load_yaml(exp / "config.yaml"), wanted)
+    if has_begun(exp):
+        changed = _changes(exp / "config.yaml", config, inputs)
         if changed:
             lines = "\n  ".join(changed)
             raise UserError(f"{exp} is another experiment:\n  {lines}\ngive this one a --name of its own, or --restart")
         return (exp / "model.pt").exists()
+    wanted = {**config.as_dict(), "inputs": inputs.as_dict()}
     (exp / "checkpoints").mkdir(parents=True, exist_ok=True)
     with atomic_dir(exp / "lang") as folder:
         shutil.copytree(inputs.lang, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
     with atomic_write(exp / "config.yaml") as file:
         yaml.safe_dump(wanted, file, sort_keys=False, allow_unicode=True)
     return False
+
+
+def _changes(stored: Path, config: ExperimentConfig, inputs: Inputs) -> list[str]:
+    """Name what differs between a stored configuration and this one: values, and contents of inputs, not their paths.
+
+    A field that a file of an earlier version lacks has its default. The weights that the experiment has started from
+    count only while they exist.
+    """
+    values = load_yaml(stored)
+    there = values.pop("inputs")
+    now = inputs.as_dict(need_init=False)["digests"]
+    digests = there["digests"]  # earlier versions called them by the paths of their files
+    before = {key: digests.get(key, digests.get(str(path))) for key, path in _input_files(there).items()}
+    if inputs.init is not None and "init/model.pt" not in now:
+        before.pop("init/model.pt", None)
+    defaults = ExperimentConfig().as_dict()
+    old = {section: {**defaults.get(section, {}), **fields} for section, fields in values.items()}
+    old, new = {**defaults, **old}, config.as_dict()
+    return differences({**old, "inputs": {"digests": before}}, {**new, "inputs": {"digests": now}})
 
 
 def build_model(config: ExperimentConfig, tokenizer: Tokenizer, stats: FeatureStats) -> CtcModel:

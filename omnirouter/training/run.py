@@ -15,6 +15,7 @@ from omnirouter.training.devices import set_threads
 from omnirouter.training.experiment import (
     Inputs,
     build_model,
+    has_begun,
     locked,
     open_experiment,
     remove_experiment,
@@ -29,9 +30,10 @@ from omnirouter.training.trainer import Trainer
 
 def train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.device, restart: bool = False) -> None:
     """Train an experiment, go on with it, or say that it is finished. restart: what is there is deleted first."""
-    inputs.as_dict()  # whatever forbids the new run must be known before the old one is deleted
-    if inputs.init is not None:
-        check_initial(config.model, inputs.init, exp)
+    if restart or not has_begun(exp):
+        inputs.as_dict()  # whatever forbids the new run must be known before the old one is deleted
+        if inputs.init is not None:
+            check_initial(config.model, inputs.init, exp)
     with ExitStack() as locks:
         locks.enter_context(locked(exp))
         remove_leftovers(exp)
@@ -56,7 +58,7 @@ def _train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.de
     stats.save(exp / "feature_stats.json")
 
     model = build_model(config, tokenizer, stats)
-    if inputs.init is not None:
+    if inputs.init is not None and not has_begun(exp):
         initialise(model, tokenizer.tokens, inputs.init)
     total, active = parameter_counts(model)
     audio_h = sum(utterance.frames for utterance in utterances) / 360000

@@ -3,12 +3,14 @@
 import dataclasses
 import fcntl
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from omnirouter.data.errors import UserError
 from omnirouter.training.config import ExperimentConfig
@@ -95,3 +97,72 @@ def test_without_a_checkpoint_training_has_not_begun(tmp_path: Path, inputs: Inp
         path.unlink()
     train(exp, other, inputs, CPU)
     assert (exp / "model.pt").exists() and "lr: 0.25" in (exp / "config.yaml").read_text()
+
+
+def begin(exp: Path, config: ExperimentConfig, inputs: Inputs) -> None:
+    """Train to the end and take the final model away: the experiment has begun and is unfinished."""
+    train(exp, config, inputs, CPU)
+    (exp / "model.pt").unlink()
+
+
+def test_inputs_count_by_content_and_not_by_the_spelling_of_their_paths(
+    tmp_path: Path, inputs: Inputs, short: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train(tmp_path / "exp/source", short, inputs, CPU)
+    started = dataclasses.replace(inputs, init=Path("exp/source"))
+    begin(tmp_path / "exp/a", short, started)
+    shutil.copytree(inputs.train, tmp_path / "copy")
+    spelled = Inputs(Path("copy"), Path("dev"), tmp_path / "dev/../lang", tmp_path / "exp/source")
+    train(tmp_path / "exp/a", short, spelled, CPU)
+    assert (tmp_path / "exp/a/model.pt").exists()
+    train(tmp_path / "exp/a", short, spelled, CPU)
+    with open("copy/text", "a") as file:
+        file.write("\n")
+    with pytest.raises(UserError, match="inputs.digests.train/text: "):
+        train(tmp_path / "exp/a", short, spelled, CPU)
+    with pytest.raises(UserError, match="inputs.digests.init/model.pt: .* 'absent' now"):
+        train(tmp_path / "exp/a", short, inputs, CPU)
+    train(tmp_path / "exp/other", config_with_seed(short, 2), inputs, CPU)
+    with pytest.raises(UserError, match="inputs.digests.init/model.pt: "):
+        train(tmp_path / "exp/a", short, dataclasses.replace(inputs, init=tmp_path / "exp/other"), CPU)
+
+
+def config_with_seed(config: ExperimentConfig, seed: int) -> ExperimentConfig:
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, seed=seed))
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_once_begun_an_experiment_does_without_the_weights_it_started_from(
+    tmp_path: Path, inputs: Inputs, short: ExperimentConfig, finished: bool
+) -> None:
+    train(tmp_path / "exp/source", short, inputs, CPU)
+    started = dataclasses.replace(inputs, init=tmp_path / "exp/source")
+    begin(tmp_path / "exp/a", short, started)
+    if finished:
+        train(tmp_path / "exp/a", short, started, CPU)
+    shutil.rmtree(tmp_path / "exp/source")
+    train(tmp_path / "exp/a", short, started, CPU)
+    assert (tmp_path / "exp/a/model.pt").exists()
+    with pytest.raises(UserError, match="source/model.pt does not exist"):
+        train(tmp_path / "exp/a", short, started, CPU, restart=True)
+    assert (tmp_path / "exp/a/model.pt").exists()
+
+
+def test_a_configuration_of_an_earlier_version_is_still_the_same_experiment(
+    tmp_path: Path, inputs: Inputs, short: ExperimentConfig
+) -> None:
+    exp = tmp_path / "exp/a"
+    begin(exp, short, inputs)
+    stored = yaml.safe_load((exp / "config.yaml").read_text())
+    del stored["model"]["cape_max_scale"], stored["training"]["z_loss_weight"], stored["training"]["seed"]
+    paths = {role: stored["inputs"][role] for role in ("train", "dev", "lang")}
+    stored["inputs"]["digests"] = {
+        f"{paths[name.split('/')[0]]}/{name.split('/')[1]}": digest
+        for name, digest in stored["inputs"]["digests"].items()
+    }  # as it was: by path
+    (exp / "config.yaml").write_text(yaml.safe_dump(stored))
+    with pytest.raises(UserError, match="another experiment:\n  training.seed: 1 there, 2 now\ngive"):
+        train(exp, config_with_seed(short, 2), inputs, CPU)
+    train(exp, short, inputs, CPU)
+    assert (exp / "model.pt").exists()
