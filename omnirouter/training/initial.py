@@ -1,7 +1,9 @@
 """Starting weights from another experiment."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,6 +14,11 @@ from omnirouter.models.encoder import Encoder
 from omnirouter.training.experiment import load_experiment
 from omnirouter.training.log import LOG
 
+SHAPE_FIELDS = (
+    "encoder", "layers", "dim", "heads", "ffn_dim", "experts", "moe_every", "moe_groups", "n_mels", "stack_frames",
+)  # fmt: skip
+"""Fields of the model's configuration that say which tensors the encoder has, of what shape, and how they are read."""
+
 
 def check_initial(config: ModelConfig, init: Path, exp: Path) -> None:
     """Raise UserError when a model of this configuration for `exp` cannot start from the weights of `init`."""
@@ -19,7 +26,7 @@ def check_initial(config: ModelConfig, init: Path, exp: Path) -> None:
         raise UserError(f"--init {init}: that is the experiment itself; give the new one a --name of its own")
     with torch.device("meta"):
         ours = Encoder(config)
-    _compare(load_experiment(init)[0].encoder, ours, init)
+    _check_shapes(load_experiment(init)[0].encoder, ours, init)
 
 
 def initialise(model: CtcModel, tokens: Sequence[str], exp: Path) -> None:
@@ -30,7 +37,7 @@ def initialise(model: CtcModel, tokens: Sequence[str], exp: Path) -> None:
     Raises UserError when the encoders have different shapes.
     """
     source, tokenizer = load_experiment(exp)
-    _compare(source.encoder, model.encoder, exp)
+    _check_shapes(source.encoder, model.encoder, exp)
     model.encoder.load_state_dict(source.encoder.state_dict())
     place = {token: i for i, token in enumerate(tokenizer.tokens)}
     shared = [(i, place[token]) for i, token in enumerate(tokens) if token in place]
@@ -41,10 +48,18 @@ def initialise(model: CtcModel, tokens: Sequence[str], exp: Path) -> None:
     LOG.info("initialised from %s: the encoder, and %d of %d output units by name", exp, len(shared), len(tokens))
 
 
-def _compare(source: Encoder, target: Encoder, exp: Path) -> None:
-    theirs, ours = source.state_dict(), target.state_dict()
-    odd = [k for k in sorted({*theirs, *ours}) if k not in theirs or k not in ours or theirs[k].shape != ours[k].shape]
-    if odd:
-        raise UserError(
-            f"--init {exp}: its encoder has another shape in {len(odd)} tensors, first {odd[0]}; use its model section"
-        )
+def _check_shapes(source: Encoder, target: Encoder, exp: Path) -> None:
+    """Raise UserError, with the settings that would mend it, when the encoders' weights have different shapes."""
+    theirs, ours = ({name: t.shape for name, t in encoder.state_dict().items()} for encoder in (source, target))
+    if theirs == ours:
+        return
+    odd = {name: (getattr(source.config, name), getattr(target.config, name)) for name in SHAPE_FIELDS}
+    odd = {name: values for name, values in odd.items() if values[0] != values[1]}
+    lines = "".join(f"\n  model.{name}: {_yaml(there)} there, {_yaml(here)} now" for name, (there, here) in odd.items())
+    settings = " ".join(f"model.{name}={_yaml(there)}" for name, (there, _) in odd.items())
+    raise UserError(f'--init {exp}: its encoder has another shape:{lines}\nto have the same, give --set "{settings}"')
+
+
+def _yaml(value: Any) -> str:
+    """Write a field's value so that it is one word of --set."""
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
