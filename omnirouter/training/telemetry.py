@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from omnirouter.models.agreement import contingency, cramers_v
 from omnirouter.models.router import Routing, expert_load
+from omnirouter.training.log import LOG
 
 STARVED_SHARE = 0.01
 UNIFORM_MARGIN = 1.05
@@ -116,7 +117,11 @@ class MetricsFile:
     """metrics.jsonl: one record a line, appended; cut back to a checkpoint's length on resume, so no step is twice."""
 
     def __init__(self, path: Path, length: int) -> None:
-        self._file = open(path, "ab")
+        self._file = open(path, "ab+")
+        there = os.fstat(self._file.fileno()).st_size
+        if there < length:  # truncate would fill it up with zeros
+            LOG.warning("%s has %d bytes, the checkpoint knows of %d: records are lost", path, there, length)
+            length = _whole_lines(self._file)
         self._file.truncate(length)
 
     def write(self, record: Mapping[str, Any]) -> None:
@@ -128,6 +133,12 @@ class MetricsFile:
         self._file.flush()
         os.fsync(self._file.fileno())
         return os.fstat(self._file.fileno()).st_size
+
+
+def _whole_lines(file: IO[bytes]) -> int:
+    """Return the length in bytes of a file's complete lines."""
+    file.seek(0)
+    return file.read().rfind(b"\n") + 1
 
 
 def tensorboard_writer(folder: Path, first_step: int) -> Any | None:

@@ -2,12 +2,14 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
 from omnirouter.models.router import Routing
+from omnirouter.training import telemetry
 from omnirouter.training.telemetry import MetricsFile, Telemetry, flatten, routing_warnings
 
 
@@ -87,6 +89,25 @@ def test_metrics_are_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
     resumed.write({"step": 2, "again": True})
     resumed.sync()
     assert [json.loads(line) for line in path.read_text().splitlines()] == [{"step": 1}, {"step": 2, "again": True}]
+
+
+@pytest.mark.parametrize(("left", "kept"), [(None, []), (9, []), (12, [{"step": 1}]), (20, [{"step": 1}])])
+def test_lost_metrics_are_a_warning_and_what_is_whole_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int | None, kept: list[dict[str, int]]
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    metrics = MetricsFile(path, 0)
+    for step in (1, 2):
+        metrics.write({"step": step})  # 12 bytes each
+    length = metrics.sync()
+    path.unlink() if left is None else os.truncate(path, left)
+    warnings: list[str] = []
+    monkeypatch.setattr(telemetry.LOG, "warning", lambda text, *values: warnings.append(text % values))
+    resumed = MetricsFile(path, length)
+    resumed.write({"step": 3})
+    resumed.sync()
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [*kept, {"step": 3}]
+    assert len(warnings) == 1 and f"{path} has {left or 0} bytes" in warnings[0] and "24" in warnings[0]
 
 
 def test_flatten_names_numbers_by_place() -> None:
