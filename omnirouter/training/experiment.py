@@ -145,6 +145,11 @@ def _changes(stored: Path, config: ExperimentConfig, inputs: Inputs) -> list[str
 
 def build_model(config: ExperimentConfig, tokenizer: Tokenizer, stats: FeatureStats) -> CtcModel:
     """Make a model with seeded random weights and the given feature statistics."""
+    if len(stats.mean) != config.model.n_mels:
+        raise UserError(
+            f"model.n_mels is {config.model.n_mels}, but the training features have {len(stats.mean)} values a frame; "
+            f"set model.n_mels={len(stats.mean)}"
+        )
     torch.manual_seed(config.training.seed)
     model = CtcModel(config.model, len(tokenizer.tokens))
     model.feature_mean.copy_(torch.from_numpy(stats.mean))

@@ -166,3 +166,12 @@ def test_a_configuration_of_an_earlier_version_is_still_the_same_experiment(
         train(exp, config_with_seed(short, 2), inputs, CPU)
     train(exp, short, inputs, CPU)
     assert (exp / "model.pt").exists()
+
+
+def test_features_of_another_dimension_are_named_with_both_numbers(
+    tmp_path: Path, inputs: Inputs, short: ExperimentConfig
+) -> None:
+    other = dataclasses.replace(short, model=dataclasses.replace(short.model, n_mels=40))
+    with pytest.raises(UserError, match="model.n_mels is 40, .* features have 80 "):
+        train(tmp_path / "exp/a", other, inputs, CPU)
+    train(tmp_path / "exp/a", short, inputs, CPU)
