@@ -17,6 +17,8 @@ def load_features(place: str, utt_id: str) -> np.ndarray:
     """Read one utterance's features (frames, n_mels) from an scp entry `file:offset`; anything else is a UserError."""
     try:
         return _read_matrix(place)
+    except FileNotFoundError as error:
+        raise UserError(f"utterance {utt_id}: cannot read its features at {place}: {error}") from error
     except Exception as error:  # garbage in an archive raises a dozen kinds
         raise UserError(
             f"utterance {utt_id}: cannot read its features at {place}: {error}; run stage 2 again"
@@ -26,8 +28,12 @@ def load_features(place: str, utt_id: str) -> np.ndarray:
 def _read_matrix(place: str) -> np.ndarray:
     # Not kaldiio.load_mat: it runs an entry that ends in "|" as a shell command, and unpickles what an archive holds.
     match = re.fullmatch(r"(.+):(\d+)", place)
-    if not match or not Path(match[1]).is_file():
-        raise ValueError("that is no file:offset" if not match else "no such file")
+    if not match:
+        raise ValueError("that is no file:offset")
+    if not Path(match[1]).is_file():
+        where = "" if Path(match[1]).is_absolute() else f" relative to the current directory {Path.cwd()}"
+        hint = "run stage 2 again" + (", or go to the directory where it ran" if where else "")
+        raise FileNotFoundError(f"no such file{where}; {hint}")
     with open(match[1], "rb") as ark:
         ark.seek(int(match[2]))
         if ark.read(2) != b"\0B":

@@ -70,3 +70,15 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
     for name in ("pipe", ".", "missing"):
         with pytest.raises(UserError, match="utt7"):
             load_features(f"{tmp_path / name}:0", "utt7")
+
+
+def test_a_missing_file_is_looked_for_in_a_directory_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as error:
+        load_features("fbank/feats.1.ark:5", "utt7")
+    assert f"fbank/feats.1.ark:5: no such file relative to the current directory {tmp_path}; " in str(error.value)
+    with pytest.raises(UserError) as error:
+        load_features(f"{tmp_path}/feats.1.ark:5", "utt7")
+    assert str(error.value).endswith(f"{tmp_path}/feats.1.ark:5: no such file; run stage 2 again")
