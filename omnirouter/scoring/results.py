@@ -25,7 +25,7 @@ RATE_PATTERN = re.compile(
 RATE_TITLES = {"wer": "raw WER %", "wer_whisper": "Whisper WER %", "cer": "CER %"}
 HEADLINES = {"raw": "wer", "whisper": "wer_whisper"}
 NAME_COLUMNS = ("set", "experiment", "encoder")
-REPORT_COLUMNS = ("active", "words", "config")
+REPORT_COLUMNS = ("active", "words", "config", "commit")
 LEGEND = (
     "raw WER: word errors per 100 reference words, transcripts as they are; lower is better.",
     "Whisper WER: the same after Whisper's English normaliser on both sides. CER: errors per 100 characters, raw.",
@@ -54,6 +54,8 @@ class Result:
     parameters: str
     active_parameters: str
     config_hash: str
+    commit: str
+    """Of the code that trained it."""
     rates: dict[str, Rate]
 
 
@@ -66,7 +68,8 @@ def write_results(exp: Path, headline: str) -> str:
     version = f"omnirouter {omnirouter.__version__}, commit {checkout_commit()}"
     with atomic_write(exp / "RESULTS.md") as file:
         file.write(f"# Results\n\n{markdown(rows)}\n\n" + "".join(f"- {line}\n" for line in LEGEND))
-        file.write(f"- Config: first 8 digits of the SHA-256 of `config.yaml`. Table by {version}.\n")
+        file.write("- Config: first 8 digits of the SHA-256 of `config.yaml`. Commit: of the code that trained.\n")
+        file.write(f"- Table by {version}.\n")
     return "\n".join(["", plain_text(rows), "", *LEGEND, f"More columns in {exp / 'RESULTS.md'}, by {version}."])
 
 
@@ -85,7 +88,7 @@ def read_result(score: Path) -> Result:
     """Read one score directory and what the experiment above it says of its model."""
     experiment = score.parents[1]
     encoder, config_hash = _read_config(experiment / "config.yaml")
-    parameters, active_parameters = _read_parameters(experiment / "model_info.json")
+    parameters, active_parameters, commit = _read_info(experiment / "model_info.json")
     return Result(
         set_name=score.parent.name.removeprefix("decode_"),
         experiment=experiment.name,
@@ -93,6 +96,7 @@ def read_result(score: Path) -> Result:
         parameters=parameters,
         active_parameters=active_parameters,
         config_hash=config_hash,
+        commit=commit,
         rates={name: read_rate(score / name) for name in RATE_FILES},
     )
 
@@ -121,6 +125,7 @@ def table_row(result: Result, headline: str) -> dict[str, str]:
         "95 % interval": f"{head.low} to {head.high}",
         **others,
         "config": result.config_hash,
+        "commit": result.commit,
     }
 
 
@@ -174,9 +179,10 @@ def _read_config(path: Path) -> tuple[str, str]:
     return encoder_name(config["model"]), hashlib.sha256(content).hexdigest()[:8]
 
 
-def _read_parameters(path: Path) -> tuple[str, str]:
-    """Return how many parameters a model has, and how many are active for one frame."""
+def _read_info(path: Path) -> tuple[str, str, str]:
+    """Return how many parameters a model has, how many are active for one frame, and the commit it was trained at."""
     if not path.is_file():
-        return UNKNOWN, UNKNOWN
+        return UNKNOWN, UNKNOWN, UNKNOWN
     info = json.loads(path.read_text(encoding="utf-8"))
-    return f"{info['parameters'] / 1e6:.2f}M", f"{info['active_parameters'] / 1e6:.2f}M"
+    counts = (f"{info[name] / 1e6:.2f}M" for name in ("parameters", "active_parameters"))
+    return *counts, info.get("commit", UNKNOWN)

@@ -5,15 +5,17 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 import yaml
 
+import omnirouter
 from omnirouter.data.errors import UserError
 from omnirouter.data.features import FeatureStats
 from omnirouter.data.fields import build, differences, load_yaml
@@ -25,6 +27,8 @@ from omnirouter.training import checkpoint
 from omnirouter.training.config import ExperimentConfig
 from omnirouter.training.log import LOG
 
+LOCK_WAIT_S = 1.0
+"""A killed training's worker, forked just before, has its lock for a moment longer."""
 INPUT_FILES = {
     "train": ("utt2num_frames", "text"),
     "dev": ("utt2num_frames", "text"),
@@ -75,12 +79,24 @@ def locked(exp: Path) -> Iterator[None]:
         # A worker that outlives this process for a moment, after kill -9, must not keep the lock.
         os.register_at_fork(after_in_child=file.close)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(file)
         except BlockingIOError:
             raise UserError(f"{exp}: another process is training this experiment; wait for it, or end it") from None
         except OSError as error:
             LOG.warning("%s: this file system knows no locks (%s); let only one process train there", exp, error)
         yield
+
+
+def _lock(file: IO[str]) -> None:
+    """Lock a file; BlockingIOError when another process still has it after LOCK_WAIT_S."""
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def remove_experiment(exp: Path) -> None:
@@ -168,10 +184,14 @@ def load_experiment(exp: Path) -> tuple[CtcModel, Tokenizer]:
     return model.eval(), tokenizer
 
 
-def write_final_model(exp: Path, best: Sequence[Path], model: CtcModel, steps: int) -> None:
-    """Average the best checkpoints to model.pt, whose presence says that training is finished."""
+def write_final_model(exp: Path, best: Sequence[Path], model: CtcModel, steps: int, commit: str) -> None:
+    """Average the best checkpoints to model.pt, whose presence says that training is finished.
+
+    commit: of the checkout that trained it, when it began or was last resumed.
+    """
     total, active = parameter_counts(model)
+    code = {"version": omnirouter.__version__, "commit": commit}
     with atomic_write(exp / "model_info.json") as file:
-        json.dump({"parameters": total, "active_parameters": active, "steps": steps}, file)
+        json.dump({"parameters": total, "active_parameters": active, "steps": steps, **code}, file)
         file.write("\n")
     checkpoint.save(checkpoint.average(best), exp / "model.pt")

@@ -10,6 +10,7 @@ from omnirouter.data.features import feature_stats, load_features
 from omnirouter.data.sampler import BucketSampler
 from omnirouter.data.tokenizer import Tokenizer
 from omnirouter.models.ctc import parameter_counts
+from omnirouter.scoring.results import checkout_commit
 from omnirouter.training.config import ExperimentConfig
 from omnirouter.training.devices import set_threads
 from omnirouter.training.experiment import (
@@ -48,6 +49,7 @@ def train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.dev
 
 def _train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.device) -> None:
     log_to(exp / "train.log")
+    commit = checkout_commit()  # now: it may be another one when training ends
     set_threads(config.training.threads)
     tokenizer = Tokenizer(exp / "lang")
     utterances = read_feature_dir(inputs.train)
@@ -71,6 +73,6 @@ def _train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.de
         for indices in sampler.largest():
             trainer.rehearse(data[0, indices])
     best = trainer.run(training_batches(data, sampler, trainer.step, config.training.workers))
-    write_final_model(exp, best, model, trainer.step)
+    write_final_model(exp, best, model, trainer.step, commit)
     LOG.info("finished after %d steps; %s/model.pt is the average of the checkpoints of steps %s",
              trainer.step, exp, ", ".join(path.stem.removeprefix("best_") for path in best))  # fmt: skip

@@ -36,7 +36,7 @@ def exp(tmp_path):
         (exp / name / "config.yaml").write_text(yaml.safe_dump({"model": model}))
     write_decoding(exp, "omnirouter", "dev", "a b c TWO")
     (exp / "omnirouter" / "model_info.json").write_text(
-        json.dumps({"parameters": 2310000, "active_parameters": 1524999})
+        json.dumps({"parameters": 2310000, "active_parameters": 1524999, "commit": "abc1234"})
     )
     (exp / "unscored" / "decode_test").mkdir(parents=True)
     return exp
@@ -53,15 +53,16 @@ def test_one_row_for_each_experiment_and_set(exp):
     hashes = {name: hashlib.sha256((exp / name / "config.yaml").read_bytes()).hexdigest()[:8] for name in CONFIGS}
     assert titles == [
         "set", "experiment", "encoder", "parameters", "active", "utterances", "words",
-        "raw WER %", "95 % interval", "Whisper WER %", "CER %", "config",
+        "raw WER %", "95 % interval", "Whisper WER %", "CER %", "config", "commit",
     ]  # fmt: skip
-    assert rule == ["---"] * 3 + ["---:"] * 9
+    assert rule == ["---"] * 3 + ["---:"] * 10
+    dense = ["dense", "dense", "–", "–", "1", "4"]
     omni = ["omnirouter", "omnirouter, 4 experts", "2.31M", "1.52M", "1", "4"]
     assert rows == [
-        ["dev", *omni, "0.00", "0.00 to 0.00", "0.00", "0.00", hashes["omnirouter"]],
+        ["dev", *omni, "0.00", "0.00 to 0.00", "0.00", "0.00", hashes["omnirouter"], "abc1234"],
         # TWO becomes 2 for Whisper; 3 of the 9 characters of 'a b c TWO' are wrong
-        ["test", "dense", "dense", "–", "–", "1", "4", "25.00", "25.00 to 25.00", "0.00", "33.33", hashes["dense"]],
-        ["test", *omni, "25.00", "25.00 to 25.00", "25.00", "11.11", hashes["omnirouter"]],
+        ["test", *dense, "25.00", "25.00 to 25.00", "0.00", "33.33", hashes["dense"], "–"],
+        ["test", *omni, "25.00", "25.00 to 25.00", "25.00", "11.11", hashes["omnirouter"], "abc1234"],
     ]
 
 
@@ -88,6 +89,12 @@ def test_version_and_commit_stand_below_the_table_and_bytes_repeat(exp):
     write_results(exp, "raw")
     assert (exp / "RESULTS.md").read_bytes() == first
     assert f"omnirouter {omnirouter.__version__}, commit {checkout_commit()}" in first.decode()
+
+
+def test_an_experiment_of_a_version_that_wrote_no_commit(exp):
+    (exp / "dense" / "model_info.json").write_text(json.dumps({"parameters": 1000000, "active_parameters": 500000}))
+    row = next(result for result in collect_results(exp) if result.experiment == "dense")
+    assert (row.parameters, row.active_parameters, row.commit) == ("1.00M", "0.50M", "–")
 
 
 def test_commit_of_a_checkout(tmp_path, monkeypatch):

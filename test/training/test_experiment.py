@@ -2,9 +2,11 @@
 
 import dataclasses
 import fcntl
+import json
 import os
 import shutil
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+import omnirouter
 from omnirouter.data.errors import UserError
 from omnirouter.training.config import ExperimentConfig
 from omnirouter.training.experiment import Inputs, locked
@@ -46,8 +49,8 @@ def test_the_lock_ends_with_its_process_though_its_workers_live_on(tmp_path: Pat
     holder = os.fork()
     if not holder:
         with locked(tmp_path / "a"):
-            worker = os.fork()
-            os.write(write, b"%d" % worker) if worker else None
+            if not os.fork():
+                os.write(write, b"%d" % os.getpid())  # only here: by now the worker has let go of the lock
             time.sleep(60)
         os._exit(0)
     worker = int(os.read(read, 20))
@@ -62,6 +65,17 @@ def test_the_lock_ends_with_its_process_though_its_workers_live_on(tmp_path: Pat
     finally:
         os.kill(worker, signal.SIGKILL)
         os.close(read), os.close(write)
+
+
+def test_a_lock_that_is_let_go_of_in_a_moment_is_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with open(tmp_path / "a/.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        timer = threading.Timer(0.3, fcntl.flock, (file, fcntl.LOCK_UN))
+        timer.start()
+        with locked(tmp_path / "a"):
+            assert timer.finished.is_set()
+        timer.join()
 
 
 def test_a_restart_that_cannot_begin_deletes_nothing(tmp_path: Path, inputs: Inputs, short: ExperimentConfig) -> None:
@@ -175,3 +189,13 @@ def test_features_of_another_dimension_are_named_with_both_numbers(
     with pytest.raises(UserError, match="model.n_mels is 40, .* features have 80 "):
         train(tmp_path / "exp/a", other, inputs, CPU)
     train(tmp_path / "exp/a", short, inputs, CPU)
+
+
+def test_the_code_that_trained_is_written_beside_the_model(
+    tmp_path: Path, inputs: Inputs, short: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits = iter(("at-the-start", "at-the-end"))
+    monkeypatch.setattr("omnirouter.training.run.checkout_commit", lambda: next(commits))
+    train(tmp_path / "exp/a", short, inputs, CPU)
+    info = json.loads((tmp_path / "exp/a/model_info.json").read_text())
+    assert (info["version"], info["commit"]) == (omnirouter.__version__, "at-the-start")
