@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,9 +44,13 @@ class Clone:
         return {**os.environ, "OMNIROUTER_VENV": sys.prefix}
 
     def run(self, *args: str, cwd: str = "/", code: int = 0) -> str:
-        """Run the mini recipe; return what it prints, stderr included. Fails the test on another exit code."""
+        """Run the mini recipe; see `output_of`."""
+        return self.output_of(self.command(*args), cwd, code)
+
+    def output_of(self, command: Sequence[str], cwd: Path | str = "/", code: int = 0) -> str:
+        """Run a command; return what it prints, stderr included. Fails the test on another exit code."""
         result = subprocess.run(
-            self.command(*args),
+            command,
             cwd=cwd,
             env=self.environment(),
             stdin=subprocess.DEVNULL,

@@ -1,6 +1,5 @@
 """The LibriSpeech recipe on a miniature in the published layout: from corpus to scores, and with other --hours."""
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,17 +42,7 @@ def run(make_clone: Callable[[], Clone], corpus: Path) -> Callable[..., tuple[Pa
     command = [str(recipe / "run.sh"), "--corpus-dir", str(corpus), "--nj", "1", "--ngpu", "0", "--set", settings]
 
     def run(*args: str, code: int = 0) -> tuple[Path, str]:
-        done = subprocess.run(
-            [*command, *args],
-            env=clone.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == code, done.stdout
-        return recipe, done.stdout
+        return recipe, clone.output_of([*command, *args], code=code)
 
     return run
 

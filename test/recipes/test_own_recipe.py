@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,17 +27,7 @@ def run(make_clone: Callable[[], Clone], corpus: Path) -> Callable[..., str]:
     command = [str(clone.root / "egs/own/asr1/run.sh"), "--corpus-dir", str(corpus), "--stage", "1", "--nj", "1"]
 
     def run(*args: str, code: int = 0, cwd: Path | str = "/") -> str:
-        done = subprocess.run(
-            [*command, *args],
-            cwd=cwd,
-            env=clone.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == code, done.stdout
-        return done.stdout
+        return clone.output_of([*command, *args], cwd, code)
 
     return run
 
