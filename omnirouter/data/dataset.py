@@ -1,5 +1,7 @@
 """Utterances with stored features, and padded batches of them."""
 
+import dataclasses
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from omnirouter.data.datadir import read_table
 from omnirouter.data.errors import UserError
 from omnirouter.data.features import load_features
-from omnirouter.data.sampler import BucketSampler, bounded_batches
+from omnirouter.data.sampler import BucketSampler, Position, bounded_batches
 from omnirouter.data.specaugment import SpecAugmentConfig, spec_augment
 
 
@@ -40,7 +42,23 @@ class Batch:
     targets: Tensor
     """Concatenated labels (ΣU,)."""
     target_lengths: list[int]
-    epoch: int = 0
+    position: Position = Position()
+    """In the sequence of training batches."""
+    after: Position = Position()
+    """Where that sequence goes on after the training step to which this batch belongs."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which batches one process trains on: of every `batches_per_step`, those from `rank` on at distances of `ranks`.
+
+    So a step has the same batches, whatever the number of processes among which they are shared out.
+    """
+
+    rank: int = 0
+    ranks: int = 1
+    batches_per_step: int = 1
+    """A multiple of `ranks`."""
 
 
 def read_feature_dir(data_dir: Path) -> list[FeatureUtterance]:
@@ -70,12 +88,13 @@ class TrainingData(Dataset):
         self.utterances, self._labels = utterances, labels
         self._augment, self._fill, self._seed = augment, fill.astype(np.float32), seed
 
-    def __getitem__(self, key: tuple[int, list[int]]) -> Batch:
-        """Load and augment the batch (epoch, indices)."""
-        epoch, indices = key
-        features = [self._load(epoch, index) for index in indices]
+    def __getitem__(self, key: tuple[Position, list[int], Position]) -> Batch:
+        """Load and augment a batch, given its position, its utterances and the position after its step."""
+        position, indices, after = key
+        features = [self._load(position.epoch, index) for index in indices]
         labels = [self._labels[index] for index in indices]
-        return make_batch([self.utterances[index].utt_id for index in indices], features, labels, epoch)
+        batch = make_batch([self.utterances[index].utt_id for index in indices], features, labels)
+        return dataclasses.replace(batch, position=position, after=after)
 
     def _load(self, epoch: int, index: int) -> np.ndarray:
         utterance = self.utterances[index]
@@ -83,24 +102,27 @@ class TrainingData(Dataset):
         return spec_augment(load_features(utterance.place, utterance.utt_id), self._augment, self._fill, rng)
 
 
-def make_batch(
-    utt_ids: list[str], features: Sequence[np.ndarray], labels: Sequence[list[int]], epoch: int = 0
-) -> Batch:
+def make_batch(utt_ids: list[str], features: Sequence[np.ndarray], labels: Sequence[list[int]]) -> Batch:
     """Pad features (frames, n_mels) with zeros to the longest and join the labels."""
     lengths = [len(matrix) for matrix in features]
     padded = np.zeros((len(features), max(lengths), features[0].shape[1]), np.float32)
     for row, matrix in zip(padded, features, strict=True):
         row[: len(matrix)] = matrix
     joined = torch.tensor([label for sequence in labels for label in sequence], dtype=torch.long)
-    return Batch(utt_ids, torch.from_numpy(padded), lengths, joined, [len(sequence) for sequence in labels], epoch)
+    return Batch(utt_ids, torch.from_numpy(padded), lengths, joined, [len(sequence) for sequence in labels])
 
 
-def training_batches(data: TrainingData, sampler: BucketSampler, first_step: int, workers: int) -> Iterator[Batch]:
-    """Yield batches for ever from a given step on, loaded ahead by worker processes (0: in this process)."""
+def training_batches(
+    data: TrainingData, sampler: BucketSampler, start: Position, workers: int, share: Share = Share()
+) -> Iterator[Batch]:
+    """Yield this process's batches for ever, loaded ahead by worker processes (0: in this process).
+
+    start: where a step begins; batches_per_step / ranks batches in a row are this process's part of a step.
+    """
     loader = DataLoader(
         data,
         batch_size=None,
-        sampler=_Keys(sampler, first_step),
+        sampler=_Keys(sampler, start, share),
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         generator=torch.Generator(),  # its own: the loader's draw must not disturb the training's random state
@@ -122,13 +144,18 @@ def ordered_batches(
 
 
 class _Keys:
-    """What the loader draws its keys from: the sampler's batches from a step on."""
+    """What the loader draws its keys from: one process's share of the sampler's batches."""
 
-    def __init__(self, sampler: BucketSampler, first_step: int) -> None:
-        self._sampler, self._first_step = sampler, first_step
+    def __init__(self, sampler: BucketSampler, start: Position, share: Share) -> None:
+        self._sampler, self._start, self._share = sampler, start, share
 
-    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
-        return self._sampler.batches_from(self._first_step)
+    def __iter__(self) -> Iterator[tuple[Position, list[int], Position]]:
+        batches = self._sampler.batches_from(self._start)
+        while True:
+            step = list(itertools.islice(batches, self._share.batches_per_step))
+            after = step[-1][0].next()
+            for position, indices in step[self._share.rank :: self._share.ranks]:
+                yield position, indices, after
 
 
 def _worker_alone(_: int) -> None:

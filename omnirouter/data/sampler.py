@@ -1,5 +1,6 @@
 """Batches bounded by padded length, in an order that is a function of the seed and the step alone."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,21 @@ class BatchConfig:
             raise UserError(f"batch.sortagrad_epochs: must not be negative, is {self.sortagrad_epochs}")
 
 
+@dataclass(frozen=True)
+class Position:
+    """A batch's place in the endless sequence; all count from 0, so the first batch's is `Position()`."""
+
+    number: int = 0
+    """In the whole sequence."""
+    epoch: int = 0
+    batch: int = 0
+    """In its epoch."""
+
+    def next(self) -> "Position":
+        """Where the sequence goes on after this batch: one past the end of an epoch is the beginning of the next."""
+        return Position(self.number + 1, self.epoch, self.batch + 1)
+
+
 class BucketSampler:
     """Endless batches of utterance indices for training; epoch e is the same set of utterances in e's own order."""
 
@@ -58,15 +74,14 @@ class BucketSampler:
         )
         return [most[0]] if most[0] is most[1] else list(most)
 
-    def batches_from(self, step: int) -> Iterator[tuple[int, list[int]]]:
-        """Yield (epoch, batch) for ever, beginning with the batch of a training step (from 0)."""
-        epoch = 0
-        while True:
-            batches = self.epoch(epoch)
-            for batch in batches[step:]:
-                yield epoch, batch
-            step = max(0, step - len(batches))
-            epoch += 1
+    def batches_from(self, start: Position) -> Iterator[tuple[Position, list[int]]]:
+        """Yield batches and their positions for ever; epochs before the first one's are not gone through."""
+        number, first = start.number, start.batch
+        for epoch in itertools.count(start.epoch):
+            for batch, indices in enumerate(self.epoch(epoch)[first:], first):
+                yield Position(number, epoch, batch), indices
+                number += 1
+            first = 0
 
 
 def bounded_batches(order: Sequence[int], frames: Sequence[int], max_frames: int) -> list[list[int]]:

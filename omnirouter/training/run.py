@@ -7,7 +7,7 @@ import torch
 
 from omnirouter.data.dataset import TrainingData, read_feature_dir, training_batches
 from omnirouter.data.features import feature_stats, load_features
-from omnirouter.data.sampler import BucketSampler
+from omnirouter.data.sampler import BucketSampler, Position
 from omnirouter.data.tokenizer import Tokenizer
 from omnirouter.models.ctc import parameter_counts
 from omnirouter.scoring.results import checkout_commit
@@ -71,8 +71,8 @@ def _train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.de
     sampler = BucketSampler([utterance.frames for utterance in utterances], config.batch, config.training.seed)
     if trainer.step == 0:
         for indices in sampler.largest():
-            trainer.rehearse(data[0, indices])
-    best = trainer.run(training_batches(data, sampler, trainer.step, config.training.workers))
+            trainer.rehearse(data[Position(), indices, Position()])
+    best = trainer.run(training_batches(data, sampler, trainer.position, config.training.workers))
     write_final_model(exp, best, model, trainer.step, commit)
     LOG.info("finished after %d steps; %s/model.pt is the average of the checkpoints of steps %s",
              trainer.step, exp, ", ".join(path.stem.removeprefix("best_") for path in best))  # fmt: skip

@@ -1,5 +1,6 @@
 """The training loop: every step a function of the seed, the step and the weights, so that a resumed run repeats it."""
 
+import dataclasses
 import math
 import signal
 import time
@@ -14,6 +15,7 @@ from tqdm import tqdm
 from omnirouter.data.dataset import Batch, FeatureUtterance, ordered_batches
 from omnirouter.data.errors import UserError
 from omnirouter.data.fbank import FRAMES_PER_S
+from omnirouter.data.sampler import Position
 from omnirouter.data.tokenizer import Tokenizer
 from omnirouter.decoding.greedy import greedy_decode
 from omnirouter.models.ctc import CtcModel, CtcOutput, ctc_loss
@@ -56,13 +58,13 @@ class Trainer:
         self._without_gain = 0
         self._interrupted = False
         self._routing_before: dict[str, dict[str, Any]] = {}
-        self.step = 0
+        self.step, self.position = 0, Position()
         length = self._resume()
         self._metrics = MetricsFile(exp / "metrics.jsonl", length)
         self._board = tensorboard_writer(exp / "tensorboard", self.step + 1)
 
     def run(self, batches: Iterator[Batch]) -> list[Path]:
-        """Train to the end on batches that begin with step `self.step`; returns the checkpoints to average.
+        """Train to the end on batches that begin at `self.position`; returns the checkpoints to average.
 
         SIGINT and SIGTERM end it after the step at hand, with a checkpoint and KeyboardInterrupt.
         """
@@ -125,7 +127,7 @@ class Trainer:
             raise UserError(f"step {self.step}: gradient not finite, CTC loss {loss}; utterances {batch.utt_ids}")
         self._optimizer.step()
         self.step += 1
-        self._epoch, self._rate = batch.epoch, rate
+        self.position, self._epoch, self._rate = batch.after, batch.position.epoch, rate
         figures = {
             "steps": 1, "utterances": len(batch.utt_ids), "ctc": loss, "balance": balance, "norm": norm,
             "clipped": norm > optim.clip_norm, "frames": sum(batch.lengths),
@@ -139,8 +141,8 @@ class Trainer:
     def _backward(self, batch: Batch) -> tuple[Tensor, CtcOutput]:
         """Set the gradient of a batch at this step; returns the CTC loss, summed, and the model's output."""
         training = self._config.training
-        # Dropout and layer drop depend on seed and step alone, so a checkpoint need not keep a random state.
-        torch.manual_seed(training.seed * 1_000_003 + self.step)
+        # Dropout and layer drop depend on seed and position alone, so a checkpoint need not keep a random state.
+        torch.manual_seed(training.seed * 1_000_003 + batch.position.number)
         self._model.train()
         self._optimizer.zero_grad(set_to_none=True)
         output = self._model(batch.features.to(self._device), batch.lengths, with_routing=True)
@@ -215,7 +217,8 @@ class Trainer:
     def _save(self) -> None:
         """Write a checkpoint; only then remove the weights that are no longer among the best."""
         content = {
-            "step": self.step, "model": self._model.state_dict(), "optimizer": self._optimizer.state_dict(),
+            "step": self.step, "position": dataclasses.astuple(self.position),
+            "model": self._model.state_dict(), "optimizer": self._optimizer.state_dict(),
             "telemetry": self._telemetry.state(), "best": self._best, "without_gain": self._without_gain,
             "metrics_bytes": self._metrics.sync(),
         }  # fmt: skip
@@ -235,6 +238,7 @@ class Trainer:
             return 0
         state = checkpoint.load(self._folder / f"step_{written[-1]}.pt", self._device)
         self.step, self._best, self._without_gain = state["step"], state["best"], state["without_gain"]
+        self.position = Position(*state["position"])
         self._model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._telemetry.restore(state["telemetry"], self._device)

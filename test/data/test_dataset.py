@@ -1,16 +1,25 @@
 """Batches of stored features."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from omnirouter.data.dataset import TrainingData, make_batch, ordered_batches, read_feature_dir, training_batches
+from omnirouter.data.dataset import (
+    Batch,
+    Share,
+    TrainingData,
+    make_batch,
+    ordered_batches,
+    read_feature_dir,
+    training_batches,
+)
 from omnirouter.data.errors import UserError
 from omnirouter.data.fbank import store_fbank
 from omnirouter.data.features import feature_stats
-from omnirouter.data.sampler import BatchConfig, BucketSampler
+from omnirouter.data.sampler import BatchConfig, BucketSampler, Position
 from omnirouter.data.specaugment import SpecAugmentConfig
 
 
@@ -26,21 +35,44 @@ def test_make_batch_pads_with_zeros_and_joins_labels() -> None:
     assert (batch.lengths, batch.targets.tolist(), batch.target_lengths) == ([2, 4], [5, 6, 7], [2, 1])
 
 
-def test_training_batches_do_not_depend_on_workers_or_on_where_they_begin(feature_dir: Path) -> None:
+@pytest.fixture
+def data_and_sampler(feature_dir: Path) -> tuple[TrainingData, BucketSampler]:
     utterances = read_feature_dir(feature_dir)
     sampler = BucketSampler([u.frames for u in utterances], BatchConfig(max_batch_s=30, buckets=2), seed=1)
-    data = TrainingData(utterances, [[1], [2], [3], [4]], SpecAugmentConfig(), np.zeros(80), seed=1)
+    return TrainingData(utterances, [[1], [2], [3], [4]], SpecAugmentConfig(), np.zeros(80), seed=1), sampler
 
-    def take(first: int, count: int, workers: int) -> list[torch.Tensor]:
-        batches = training_batches(data, sampler, first, workers)
-        return [next(batches).features for _ in range(count)]
+
+def test_training_batches_do_not_depend_on_workers_or_on_where_they_begin(
+    data_and_sampler: tuple[TrainingData, BucketSampler],
+) -> None:
+    data, sampler = data_and_sampler
+
+    def take(start: Position, count: int, workers: int) -> list[Batch]:
+        return list(itertools.islice(training_batches(data, sampler, start, workers), count))
 
     state = torch.random.get_rng_state()
-    whole = take(0, 8, workers=0)
+    whole = take(Position(), 8, workers=0)
     assert torch.equal(state, torch.random.get_rng_state())  # loading does not disturb the training's randomness
-    for others in (take(0, 8, workers=2), take(0, 5, workers=0) + take(5, 3, workers=1)):
-        assert all(map(torch.equal, whole, others))
-    assert not torch.equal(whole[0], whole[2])  # the same utterances in the next epoch, with other masks
+    first = take(Position(), 5, workers=0)
+    for others in (take(Position(), 8, workers=2), first + take(first[-1].after, 3, workers=1)):
+        assert [batch.position for batch in others] == [batch.position for batch in whole]
+        assert all(torch.equal(a.features, b.features) for a, b in zip(whole, others, strict=True))
+    assert whole[0].position.epoch != whole[2].position.epoch
+    assert not torch.equal(whole[0].features, whole[2].features)  # the same utterances with other masks
+
+
+def test_processes_share_out_the_batches_of_each_step(data_and_sampler: tuple[TrainingData, BucketSampler]) -> None:
+    def numbers(share: Share, start: Position, count: int) -> list[tuple[int, Position]]:
+        batches = itertools.islice(training_batches(*data_and_sampler, start, 0, share), count)
+        return [(batch.position.number, batch.after) for batch in batches]
+
+    # three steps of four batches, two in each epoch, from the stream's beginning and from the second step on
+    steps = [Position(4, 1, 2), Position(8, 3, 2), Position(12, 5, 2)]
+    first, second = (numbers(Share(rank, 2, 4), Position(), 6) for rank in (0, 1))
+    assert first == [(0, steps[0]), (2, steps[0]), (4, steps[1]), (6, steps[1]), (8, steps[2]), (10, steps[2])]
+    assert second == [(1, steps[0]), (3, steps[0]), (5, steps[1]), (7, steps[1]), (9, steps[2]), (11, steps[2])]
+    assert numbers(Share(0, 2, 4), steps[0], 4) == first[2:]
+    assert numbers(Share(0, 1, 4), Position(), 12) == sorted(first + second)
 
 
 def test_evaluation_batches_hold_every_utterance_once_longest_first(feature_dir: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from omnirouter.data.errors import UserError
-from omnirouter.data.sampler import BatchConfig, BucketSampler, bounded_batches
+from omnirouter.data.sampler import BatchConfig, BucketSampler, Position, bounded_batches
 
 FRAMES = np.random.default_rng(0).integers(50, 1500, 997)
 CONFIG = BatchConfig(max_batch_s=60, buckets=8)
@@ -30,13 +30,23 @@ def test_buckets_keep_padding_low() -> None:
     assert padded[20] < 0.06 < 0.2 < padded[1]
 
 
-def test_batches_from_any_step_continue_the_same_sequence() -> None:
-    whole = list(itertools.islice(BucketSampler(FRAMES, CONFIG, seed=1).batches_from(0), 700))
-    assert whole[-1][0] >= 2  # over two epochs
-    for step in (1, 250, 699):
-        rest = list(itertools.islice(BucketSampler(FRAMES, CONFIG, seed=1).batches_from(step), 700 - step))
-        assert rest == whole[step:]
-    assert list(itertools.islice(BucketSampler(FRAMES, CONFIG, seed=2).batches_from(0), 9)) != whole[:9]
+def test_batches_from_any_position_continue_the_same_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = list(itertools.islice(BucketSampler(FRAMES, CONFIG, seed=1).batches_from(Position()), 700))
+    assert [position.number for position, _ in whole] == list(range(700))
+    assert whole[-1][0].epoch >= 2
+    assert list(itertools.islice(BucketSampler(FRAMES, CONFIG, seed=2).batches_from(Position()), 9)) != whole[:9]
+    gone_through: list[int] = []
+    original = BucketSampler.epoch
+    monkeypatch.setattr(BucketSampler, "epoch", lambda self, epoch: gone_through.append(epoch) or original(self, epoch))
+    ends = [number for number in range(700) if whole[number][0].batch == 0][1:]
+    for first in (1, *ends, 250, 699):
+        gone_through.clear()
+        start = whole[first - 1][0].next()
+        assert (
+            list(itertools.islice(BucketSampler(FRAMES, CONFIG, seed=1).batches_from(start), 700 - first))
+            == (whole[first:])
+        )
+        assert gone_through[0] == whole[first - 1][0].epoch  # epochs that are over are not gone through again
 
 
 def test_first_epochs_go_from_short_to_long() -> None:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from omnirouter.data.dataset import FeatureUtterance, read_feature_dir
-from omnirouter.data.sampler import BucketSampler
+from omnirouter.data.sampler import BucketSampler, Position
 from omnirouter.data.specaugment import SpecAugmentConfig
 from omnirouter.data.tokenizer import Tokenizer
 from omnirouter.models.ctc import CtcModel
@@ -83,7 +83,8 @@ def test_steps_are_those_done_by_hand(tmp_path: Path, inputs: Inputs, plain: Exp
     model = CtcModel(plain.model, len(tokenizer.tokens))
     model.feature_mean.copy_(torch.from_numpy(frames.mean(axis=0)))
     model.feature_std.copy_(torch.from_numpy(frames.std(axis=0)))
-    batches = BucketSampler([u.frames for u in utterances], plain.batch, plain.training.seed).batches_from(0)
+    sampler = BucketSampler([u.frames for u in utterances], plain.batch, plain.training.seed)
+    batches = sampler.batches_from(Position())
     moments: dict[str, list[Tensor]] = {}
     clipped = []
     for step, rate in enumerate((2e-3, 4e-3, 4e-3, 3e-3), 1):  # to the peak in two steps, half of the cosine in one
