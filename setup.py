@@ -29,6 +29,7 @@ setup(
         "numpy>=1.26",
         "pyyaml>=6.0",
         "rapidfuzz>=3.6",
+        "scipy>=1.11",
         "sentencepiece>=0.2",
         "soundfile>=0.12",
         "torch>=2.5",

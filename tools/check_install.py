@@ -13,6 +13,7 @@ PACKAGES: dict[str, str] = {  # on the package index -> as imported
     "kaldiio": "kaldiio",
     "PyYAML": "yaml",
     "rapidfuzz": "rapidfuzz.distance",
+    "scipy": "scipy.stats",
     "sentencepiece": "sentencepiece",
     "soundfile": "soundfile",
     "tqdm": "tqdm",

@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 from omnirouter.bin._main import run
-from omnirouter.scoring.results import HEADLINES, write_results
+from omnirouter.scoring.result_table import write_results
+from omnirouter.scoring.results import HEADLINES
 
 
 def main() -> None:

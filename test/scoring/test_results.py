@@ -8,7 +8,8 @@ import yaml
 import omnirouter
 from omnirouter.data.errors import UserError
 from omnirouter.scoring.report import score_decoding
-from omnirouter.scoring.results import checkout_commit, collect_results, encoder_name, write_results
+from omnirouter.scoring.result_table import write_results
+from omnirouter.scoring.results import checkout_commit, collect_results, encoder_name
 
 CONFIGS = {
     "dense": {"encoder": "dense", "experts": 4, "moe_groups": []},

@@ -1,0 +1,72 @@
+"""Experiments that differ in nothing but the seed of their training, taken together."""
+
+import json
+import math
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from omnirouter.scoring.results import HEADLINES, RATE_TITLES, Result
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class SeedGroup:
+    """Results on one set of experiments that are alike but for their seeds; one result a seed, two or more of them."""
+
+    results: list[Result]
+    seeds: list[int]
+
+    def row(self, headline: str) -> dict[str, str]:
+        """Return the cells of the group by column title, for the rate that `headline` (raw, whisper) names."""
+        percents = [float(result.rates[HEADLINES[headline]].percent) for result in self.results]
+        low, high = seed_interval(percents)
+        first = self.results[0]
+        return {
+            "set": first.set_name,
+            "experiment": ", ".join(result.experiment for result in self.results),
+            "encoder": first.encoder,
+            "parameters": first.parameters,
+            "active": first.active_parameters,
+            "seeds": ", ".join(map(str, self.seeds)),
+            f"mean {RATE_TITLES[HEADLINES[headline]]}": f"{statistics.fmean(percents):.2f}",
+            "s.d.": f"{statistics.stdev(percents):.2f}",
+            "95 % interval over seeds": f"{low:.2f} to {high:.2f}",
+        }
+
+
+def seed_groups(exp: Path, results: Iterable[Result]) -> list[SeedGroup]:
+    """Group results below `exp` by set and by their config but for the seed; groups of one seed are left out.
+
+    Of experiments that have their seed in common too, the first counts: the others are the same training.
+    """
+    groups: dict[tuple[str, str], dict[int, Result]] = {}
+    for result in results:
+        seed, rest = _split_config(exp / result.experiment / "config.yaml")
+        if seed is not None:
+            groups.setdefault((result.set_name, rest), {}).setdefault(seed, result)
+    several = (dict(sorted(group.items())) for group in groups.values() if len(group) > 1)
+    return [SeedGroup(list(group.values()), list(group)) for group in several]
+
+
+def seed_interval(values: list[float]) -> tuple[float, float]:
+    """Return Student's 95 % interval of the mean over seeds: where it would fall with other seeds, on the same set."""
+    from scipy.stats import t  # slow to import, and most tables have no seeds
+
+    mean, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
+    half = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
+    return mean - half, mean + half
+
+
+def _split_config(path: Path) -> tuple[int | None, str]:
+    """Return the seed of an experiment and the rest of its config, inputs by their contents; without one, None."""
+    config = yaml.safe_load(path.read_bytes()) if path.is_file() else None
+    if not config or "seed" not in config.get("training", {}):
+        return None, ""
+    config["inputs"] = config.get("inputs", {}).get("digests")
+    seed = config["training"].pop("seed")
+    return seed, json.dumps(config, sort_keys=True)
