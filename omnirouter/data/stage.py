@@ -1,13 +1,12 @@
 """One step of a recipe: passed over while its command, inputs and outputs are as recorded, else run and recorded."""
 
 import fcntl
-import hashlib
 import json
 import os
 import shlex
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +14,11 @@ from typing import Any, TextIO
 
 from omnirouter.data.errors import UserError
 from omnirouter.data.files import atomic_write
+from omnirouter.data.fingerprint import states
 from omnirouter.data.jobs import bind_child_to_parent, describe_exit
 
 INTERRUPTED = 130  # the exit code of a command that Ctrl-C has ended
 WRONG_USAGE = 2  # the exit code of a command that has refused its arguments and done nothing
-_DIRECTORY_LEVELS = 2  # enough for the tables of a corpus; its audio lies deeper, and counting it would be slow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +29,8 @@ class Stage:
     """Number and words, as in `2 fbank train`."""
     command: tuple[str, ...]
     inputs: Mapping[str, str | None] = field(default_factory=dict)
-    """Path -> number of the stage that makes it; None when the user gives it. A directory counts with its files."""
+    """Path -> number of the stage that makes it; None when the user gives it. A directory counts with its files,
+    but for audio in its depth (`fingerprint.states`)."""
     optional_inputs: tuple[str, ...] = ()
     """Inputs that may be absent; coming or going, they count as changed."""
     audio_of: tuple[str, ...] = ()
@@ -127,46 +127,12 @@ def _check_inputs(stage: Stage) -> None:
 
 
 def _fingerprint(stage: Stage) -> dict[str, Any]:
-    inputs = _states([*stage.inputs, *stage.optional_inputs], stage.audio_of)
+    inputs = states([*stage.inputs, *stage.optional_inputs], stage.audio_of)
     return {"command": list(stage.command), "inputs": inputs}
 
 
 def _output_states(stage: Stage) -> dict[str, Any]:
-    return _states([*stage.outputs, *stage.optional_outputs], stage.output_audio_of)
-
-
-def _states(paths: Iterable[str], tables: Iterable[str]) -> dict[str, Any]:
-    audio = {f"audio of {table}": _audio_state(table) for table in tables}
-    return {**{path: _state(path, _DIRECTORY_LEVELS) for path in paths}, **audio}
-
-
-def _audio_state(table: str) -> str | None:
-    """Return a digest of name, size and mtime of every file in a table such as wav.scp; None if there is no table."""
-    digest = hashlib.sha256()
-    try:
-        lines = Path(table).read_bytes().splitlines()
-    except FileNotFoundError:
-        return None
-    for name in (line.split(maxsplit=1)[-1].rstrip() for line in lines if line.strip()):
-        if not name.endswith(b"|"):
-            try:
-                status = os.stat(name)
-                digest.update(repr((name, status.st_size, status.st_mtime_ns)).encode())
-            except (OSError, ValueError):  # missing, or a name that no file can have: for the command to report
-                digest.update(repr(name).encode())
-    return digest.hexdigest()
-
-
-def _state(path: str, levels: int) -> Any:
-    """Return [size, mtime] of a file, the states of the visible files in a directory, or None."""
-    try:
-        if os.path.isdir(path):
-            names = sorted(name for name in os.listdir(path) if not name.startswith(".")) if levels else []
-            return {name: _state(os.path.join(path, name), levels - 1) for name in names}
-        status = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return [status.st_size, status.st_mtime_ns]
+    return states([*stage.outputs, *stage.optional_outputs], stage.output_audio_of)
 
 
 def _why_run(stage: Stage, now: dict[str, Any], force: bool) -> str | None:
@@ -179,11 +145,11 @@ def _why_run(stage: Stage, now: dict[str, Any], force: bool) -> str | None:
         return ""
     if recorded["command"] != now["command"]:
         return ", since its command has changed"
-    for kind, states in (
+    for kind, current in (
         ("inputs", now["inputs"]),
         ("outputs", _output_states(stage)),
     ):
-        changed = sorted(path for path in {*recorded[kind], *states} if recorded[kind].get(path) != states.get(path))
+        changed = sorted(path for path in {*recorded[kind], *current} if recorded[kind].get(path) != current.get(path))
         if changed:
             return f", since {changed[0]} has changed"
     return None
