@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -33,6 +34,27 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path, error: type[BaseExcept
         raise error
     assert path.read_bytes() == b"old"
     assert entries(tmp_path) == ["a"]
+
+
+def test_contents_are_on_disk_before_the_new_name_and_the_name_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    replace, rename = os.replace, os.rename
+
+    def note(path: object) -> str:
+        return re.sub(r"\d+", "N", str(path).removeprefix(str(tmp_path)))
+
+    monkeypatch.setattr(os, "fsync", lambda fd: done.append("sync " + note(os.readlink(f"/proc/self/fd/{fd}"))))
+    monkeypatch.setattr(os, "replace", lambda a, b: (done.append("rename " + note(b)), replace(a, b)))
+    monkeypatch.setattr(os, "rename", lambda a, b: (done.append("rename " + note(b)), rename(a, b)))
+    with atomic_write(tmp_path / "f") as file:
+        file.write("x" * 10)
+    assert done == ["sync /.f.N.tmp", "rename /f", "sync "]
+    done.clear()
+    with atomic_dir(tmp_path / "d") as folder:
+        (folder / "x").touch()
+    assert done == ["sync /.d.N.tmp/x", "sync /.d.N.tmp", "rename /d", "sync "]
 
 
 def test_write_through_a_link_keeps_the_link(tmp_path: Path) -> None:

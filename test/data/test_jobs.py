@@ -98,6 +98,12 @@ def test_a_job_that_ignores_the_end_is_killed(tmp_path: Path, monkeypatch: pytes
     assert not is_running(pids_in(tmp_path, 1)[0])
 
 
+def test_what_a_finished_job_has_left_behind_is_killed(tmp_path: Path) -> None:
+    run_jobs([shell(f"sleep 60 & echo $! > {tmp_path}/pid.left")], [tmp_path / "log"])
+    (left,) = pids_in(tmp_path, 1)
+    assert wait_for(lambda: not is_running(left))
+
+
 def test_death_by_signal_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"ended by signal SIGKILL \(out of memory\?\)"):
         run_jobs([shell("kill -9 $$")], [tmp_path / "log"])

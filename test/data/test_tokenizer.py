@@ -45,6 +45,14 @@ def test_bpe_tokens_are_those_of_sentencepiece(tmp_path: Path) -> None:
     assert tokenizer.decode(tokenizer.encode("A MAT")) == processor.decode(processor.encode("A MAT"))
 
 
+def test_text_is_neither_normalised_nor_are_rare_letters_left_out(tmp_path: Path) -> None:
+    texts = ["THE CAT SAT ON THE MAT"] * 2000 + ["ﬁ ½ Å Q"]  # NFKC would have: fi, 1⁄2, Å; Q is one letter in 30 000
+    train_tokenizer(texts, "bpe", 40, tmp_path / "lang")
+    tokenizer = Tokenizer(tmp_path / "lang")
+    labels = tokenizer.encode("ﬁ ½ Å Q")
+    assert 1 not in labels and tokenizer.decode(labels) == "ﬁ ½ Å Q"
+
+
 def test_too_many_units_is_an_error_that_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="5000 units") as error:
         train_tokenizer(TEXTS, "bpe", 5000, tmp_path / "lang")

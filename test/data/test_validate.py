@@ -10,7 +10,7 @@ import soundfile
 
 from omnirouter.data.audio import load_utterance
 from omnirouter.data.datadir import Utterance, read_data_dir, read_recordings, write_data_dir
-from omnirouter.data.validate import validate_data_dirs
+from omnirouter.data.validate import BLOCK_FRAMES, DEEP_BELOW_UTTERANCES, check_recording, validate_data_dirs
 
 
 def command(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -207,6 +207,28 @@ def test_without_deep_only_headers_are_read(tmp_path: Path, tiny_data_dir: Path)
     assert "contains NaN" in problems(tiny_data_dir, deep=True)[0]
     assert command(tiny_data_dir, "--no-deep").returncode == 0
     assert command(tiny_data_dir).returncode == 1  # deep by default, since there are few utterances
+
+
+def test_above_a_number_of_utterances_only_headers_are_read_by_default(
+    tmp_path: Path, tiny_data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nan = tmp_path / "nan.wav"
+    soundfile.write(nan, np.full(16000, np.nan), 16000, subtype="FLOAT")
+    edit(tiny_data_dir / "wav.scp", f"{tmp_path}/wavs/0.wav", str(nan))
+    assert DEEP_BELOW_UTTERANCES == 10_000
+    for limit, found in ((5, 1), (4, 0)):  # the directory has four
+        monkeypatch.setattr("omnirouter.data.validate.DEEP_BELOW_UTTERANCES", limit)
+        (report,) = validate_data_dirs([tiny_data_dir], None, False)
+        assert len(report.problems) == found
+
+
+@pytest.mark.parametrize("position", [0, 2 * BLOCK_FRAMES, 3 * BLOCK_FRAMES - 1])
+def test_a_bad_sample_anywhere_in_a_long_file_is_found(tmp_path: Path, position: int) -> None:
+    samples = np.zeros(3 * BLOCK_FRAMES, np.float32)
+    samples[position] = np.inf
+    soundfile.write(tmp_path / "long.wav", samples, 16000, subtype="FLOAT")
+    (fault,) = check_recording(str(tmp_path / "long.wav"), deep=True).faults
+    assert "infinite" in fault[0]
 
 
 @pytest.mark.parametrize(

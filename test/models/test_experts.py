@@ -69,6 +69,9 @@ def test_each_expert_is_initialised_as_linear() -> None:
             assert 0.99 * bound < expert.abs().max() <= bound
             assert expert.std() == pytest.approx(bound / 3**0.5, rel=0.05)
             assert expert.std() == pytest.approx(linear.weight.std().item(), rel=0.05)
+    for bias, bound in ((experts.inner_bias.detach(), 1 / 8), (experts.outer_bias.detach(), 1 / 16)):
+        assert 0.9 * bound < bias.abs().max() <= bound
+        assert bias.std().item() == pytest.approx(bound / 3**0.5, rel=0.1)
     assert not torch.equal(experts.inner_weight[0], experts.inner_weight[1])
 
 
