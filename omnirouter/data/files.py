@@ -1,5 +1,6 @@
 """Files and directories that appear complete or not at all, whenever the process is killed."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -44,6 +45,15 @@ def atomic_dir(path: Path | str) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def digest(path: Path | str) -> str:
+    """Return the first 16 hexadecimal digits of a file's SHA-256, whatever its size."""
+    sha256 = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            sha256.update(block)
+    return sha256.hexdigest()[:16]
 
 
 def _swap_in(temporary: Path, path: Path) -> None:
