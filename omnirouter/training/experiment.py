@@ -45,6 +45,8 @@ class Inputs:
     dev: Path
     lang: Path
     init: Path | None = None
+    allow_pipes: bool = False
+    """Whether to run the shell commands in wav.scp, where features are not stored."""
 
     def as_dict(self, need_init: bool = True) -> dict[str, Any]:
         """Paths, and digests of what lies there: the same names with other data are another experiment.

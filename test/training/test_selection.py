@@ -1,39 +1,88 @@
-"""Which utterances CTC cannot be trained on."""
+"""What training takes of its data: which utterances CTC cannot be trained on, and the statistics of the others."""
 
+import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from omnirouter.data.dataset import FeatureUtterance
+from omnirouter.data.dataset import load_row
 from omnirouter.data.errors import UserError
+from omnirouter.data.features import FeatureConfig, feature_stats
+from omnirouter.data.index import Index, open_index
 from omnirouter.data.sampler import BatchConfig
+from omnirouter.data.tables import write_table
+from omnirouter.data.tokenizer import train_tokenizer
+from omnirouter.training import selection
 from omnirouter.training.config import ExperimentConfig
-from omnirouter.training.selection import select_trainable
+from omnirouter.training.experiment import Inputs
+from omnirouter.training.selection import open_stats, select_trainable
 
 CONFIG = ExperimentConfig(batch=BatchConfig(min_utterance_s=0.05, max_utterance_s=20, max_batch_s=20))
 
 
-def select(cases: list[tuple[str, int, list[int]]], listing: Path) -> list[int]:
-    utterances = [FeatureUtterance(key, "", frames, "") for key, frames, _ in cases]
-    return select_trainable(utterances, [labels for *_, labels in cases], CONFIG, listing)
+def select(cases: list[tuple[str, int, str]], folder: Path) -> list[int]:
+    """Rows that are kept of utterances of an id, frames and characters."""
+    folder.mkdir()
+    for name, column in (("utt2num_frames", 1), ("text", 2)):
+        write_table(folder / name, {case[0]: str(case[column]) for case in cases})
+    write_table(folder / "feats.scp", {key: f"{key}.ark:0" for key, *_ in cases})
+    train_tokenizer("ABC", "char", 0, folder / "lang")
+    return select_trainable(open_index(folder, folder / "lang"), CONFIG, folder / "dropped").tolist()
 
 
-def test_impossible_utterances_are_listed_with_their_reason(tmp_path: Path) -> None:
+@pytest.mark.parametrize("block", [1 << 20, 4, 1])
+def test_impossible_utterances_are_listed_with_their_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr(selection, "BLOCK", block)
     cases = [
-        ("fits", 12, [1, 2, 3]),  # 3 tokens of 4 frames for 3 labels
-        ("one-short", 11, [1, 2, 3]),
-        ("repeats", 16, [1, 1, 2, 2]),  # needs 4 + 2 tokens, has 4
-        ("repeats-fit", 24, [1, 1, 2, 2]),
-        ("long", 2001, [1]),
-        ("short", 4, [1]),
+        ("fits", 12, "ABC"),  # 3 tokens of 4 frames for 3 labels
+        ("long", 2001, "A"),
+        ("one-short", 11, "ABC"),
+        ("repeats", 16, "AABB"),  # needs 4 + 2 tokens, has 4
+        ("repeats-fit", 24, "AABB"),
+        ("short", 4, "A"),
     ]
-    assert select(cases, tmp_path / "dropped") == [0, 3]
-    dropped = dict(line.split(" ", 1) for line in (tmp_path / "dropped").read_text().splitlines())
-    assert sorted(dropped) == ["long", "one-short", "repeats", "short"]
-    assert dropped["repeats"] == "4 encoder frames are too few for 4 labels with 2 repeats"
-    assert "max_utterance_s" in dropped["long"]
+    assert select(cases, tmp_path / "data") == [0, 4]
+    assert (tmp_path / "data/dropped").read_text().splitlines() == [
+        "long 20.01 s is outside batch.min_utterance_s … batch.max_utterance_s",
+        "one-short 2 encoder frames are too few for 3 labels with 0 repeats",
+        "repeats 4 encoder frames are too few for 4 labels with 2 repeats",
+        "short 0.04 s is outside batch.min_utterance_s … batch.max_utterance_s",
+    ]
 
 
 def test_nothing_left_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no training utterance is left"):
-        select([("a", 4, [1, 2])], tmp_path / "dropped")
+        select([("a", 4, "AB")], tmp_path / "data")
+
+
+def test_statistics_are_of_all_frames_or_of_a_drawn_part_and_computed_once(
+    inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, rows = open_index(inputs.train, inputs.lang), np.arange(60, dtype=np.int32)
+    taken: list[list[int]] = []
+
+    def features_of(index: Index, rows: np.ndarray, workers: int) -> list[np.ndarray]:
+        taken.append(rows.tolist())
+        return [load_row(index, row) for row in rows]
+
+    monkeypatch.setattr(selection, "features_of", features_of)
+    part = ExperimentConfig(features=FeatureConfig(stats_h=15 / 3600))
+    for _, (config, kept) in itertools.product(range(2), ((CONFIG, rows), (CONFIG, rows[5:50]), (part, rows))):
+        stats = open_stats(index, kept, config)
+        again = feature_stats(load_row(index, row) for row in taken[-1])
+        if config is CONFIG and len(kept) == 60:
+            whole = stats
+    assert taken[:2] == [list(range(60)), list(range(5, 50))] and len(taken) == 3  # not again the second time
+    drawn = [int(index.frames[row]) for row in taken[2]]
+    assert sorted(set(taken[2])) == taken[2] and sum(drawn) >= 1500 > sum(drawn) - max(drawn)
+    np.testing.assert_array_equal(stats.mean, again.mean)  # to the last bit, though read from a file
+    np.testing.assert_array_equal(stats.std, again.std)
+    assert stats.frames == sum(drawn) and not np.array_equal(stats.mean, whole.mean)
+
+
+def test_hours_of_statistics_must_be_positive() -> None:
+    with pytest.raises(UserError, match="features.stats_h: must be positive, is 0"):
+        FeatureConfig(stats_h=0)
