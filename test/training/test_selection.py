@@ -3,8 +3,10 @@
 import itertools
 from pathlib import Path
 
+import kaldiio
 import numpy as np
 import pytest
+import torch
 
 from omnirouter.data.dataset import load_row
 from omnirouter.data.errors import UserError
@@ -16,6 +18,7 @@ from omnirouter.data.tokenizer import train_tokenizer
 from omnirouter.training import selection
 from omnirouter.training.config import ExperimentConfig
 from omnirouter.training.experiment import Inputs
+from omnirouter.training.run import train
 from omnirouter.training.selection import open_stats, select_trainable
 
 CONFIG = ExperimentConfig(batch=BatchConfig(min_utterance_s=0.05, max_utterance_s=20, max_batch_s=20))
@@ -81,6 +84,16 @@ def test_statistics_are_of_all_frames_or_of_a_drawn_part_and_computed_once(
     np.testing.assert_array_equal(stats.mean, again.mean)  # to the last bit, though read from a file
     np.testing.assert_array_equal(stats.std, again.std)
     assert stats.frames == sum(drawn) and not np.array_equal(stats.mean, whole.mean)
+
+
+def test_dev_features_of_another_width_are_refused_before_the_first_step(
+    tmp_path: Path, inputs: Inputs, config: ExperimentConfig
+) -> None:
+    kaldiio.save_ark(str(tmp_path / "dev/utt000.ark"), {"utt000": np.zeros((50, 40), np.float32)})
+    message = f"{tmp_path}/dev: its features have 40 values a frame .utterance utt000., but the model takes 80"
+    with pytest.raises(UserError, match=message):
+        train(tmp_path / "exp/a", config, inputs, torch.device("cpu"))
+    assert not list((tmp_path / "exp/a/checkpoints").iterdir())
 
 
 def test_hours_of_statistics_must_be_positive() -> None:
