@@ -13,7 +13,7 @@ from omnirouter.data.audio import LOSS_S
 from omnirouter.data.datadir import Utterance
 from omnirouter.data.errors import UserError
 from omnirouter.data.fbank import FRAMES_PER_S, utterance_fbank
-from omnirouter.data.files import atomic_write
+from omnirouter.data.files import write_if_changed
 
 Place = str | Utterance
 """Where features are: the scp entry `file:offset` of stored ones, or the audio that they are computed from."""
@@ -82,9 +82,7 @@ class FeatureStats:
     def save(self, path: Path) -> None:
         """Write as JSON."""
         content = {"frames": self.frames, "mean": self.mean.tolist(), "std": self.std.tolist()}
-        with atomic_write(path) as file:
-            json.dump(content, file, indent=1)
-            file.write("\n")
+        write_if_changed(path, json.dumps(content, indent=1) + "\n")
 
     @staticmethod
     def load(path: Path) -> "FeatureStats":

@@ -29,6 +29,14 @@ def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
     _fsync(path.parent)
 
 
+def write_if_changed(path: Path, text: str) -> None:
+    """Write a file atomically unless it holds this text already, as where another process has just written the same."""
+    content = text.encode()
+    if not path.is_file() or path.read_bytes() != content:
+        with atomic_write(path, "wb") as file:
+            file.write(content)
+
+
 @contextmanager
 def atomic_dir(path: Path | str) -> Iterator[Path]:
     """Yield a new temporary directory beside `path` that replaces it, with all it held, on success only."""

@@ -10,7 +10,7 @@ from omnirouter.data.dataset import TrainingData, features_of
 from omnirouter.data.errors import UserError
 from omnirouter.data.fbank import FRAMES_PER_S
 from omnirouter.data.features import FeatureStats, feature_stats
-from omnirouter.data.files import atomic_write
+from omnirouter.data.files import write_if_changed
 from omnirouter.data.index import Index, open_index
 from omnirouter.training.config import ExperimentConfig
 from omnirouter.training.experiment import Inputs
@@ -29,12 +29,12 @@ def open_training_data(exp: Path, config: ExperimentConfig, inputs: Inputs) -> t
 
 def select_trainable(index: Index, config: ExperimentConfig, listing: Path) -> np.ndarray:
     """Rows of the utterances that can be trained on, int32 (n,); a file lists the others with their reasons."""
-    kept = []
-    with atomic_write(listing) as file:
-        for start in range(0, len(index), BLOCK):
-            good = _is_trainable(index, slice(start, start + BLOCK), config)
-            kept.append((start + np.flatnonzero(good)).astype(np.int32))
-            file.writelines(_dropped(index, start + np.flatnonzero(~good), config))
+    kept, dropped = [], []
+    for start in range(0, len(index), BLOCK):
+        good = _is_trainable(index, slice(start, start + BLOCK), config)
+        kept.append((start + np.flatnonzero(good)).astype(np.int32))
+        dropped += _dropped(index, start + np.flatnonzero(~good), config)
+    write_if_changed(listing, "".join(dropped))
     rows = np.concatenate(kept)
     if len(rows) < len(index):
         LOG.info("%d of %d training utterances dropped; %s says why", len(index) - len(rows), len(index), listing)
