@@ -1,6 +1,7 @@
 """Batches of features, stored or computed."""
 
 import itertools
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,14 @@ def test_a_training_batch_has_the_utterances_that_were_kept(
         batch.features[0].numpy(), SpecAugmentConfig(), np.zeros(80, np.float32), np.random.default_rng((7, 2, 1))
     )
     assert torch.equal(masked[Position(epoch=2), [1], Position()].features[0], torch.from_numpy(wanted))
+
+
+def test_training_data_can_be_handed_to_another_process(data_and_sampler: tuple[TrainingData, BucketSampler]) -> None:
+    data, _ = data_and_sampler
+    pickled = pickle.dumps(data)
+    assert len(pickled) < 2000  # the index is opened there again, not sent
+    key = (Position(epoch=3), [2, 0], Position())
+    assert torch.equal(pickle.loads(pickled)[key].features, data[key].features)
 
 
 def test_features_of_two_widths_are_told_apart(feature_dir: Path) -> None:
