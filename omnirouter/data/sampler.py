@@ -78,7 +78,8 @@ class BucketSampler:
         self._frames = np.asarray(frames)
         self._config, self._seed = config, seed
         self._max_frames = int(config.max_batch_s * FRAMES_PER_S)
-        self._by_length = np.argsort(self._frames, kind="stable").astype(np.int32)
+        narrow = self._frames.astype(np.min_scalar_type(self._frames.max()))  # 16 bits are sorted five times as fast
+        self._by_length = np.argsort(narrow, kind="stable").astype(np.int32)
         self._made: tuple[int, EpochBatches] | None = None
 
     def epoch(self, epoch: int) -> EpochBatches:
@@ -130,10 +131,12 @@ def bounded_batches(order: Sequence[int] | np.ndarray, frames: Sequence[int], ma
 
 def batch_starts(order: Sequence[int] | np.ndarray, frames: Sequence[int], max_frames: int) -> Iterator[int]:
     """Yield where in a sequence of utterances each batch of at most max_frames padded frames begins."""
-    lengths, start, longest = np.asarray(frames)[np.asarray(order, np.intp)], 0, 0
+    lengths, count, longest = np.asarray(frames)[np.asarray(order, np.intp)], 0, 0
     for block in range(0, len(lengths), BLOCK):
         for at, length in enumerate(lengths[block : block + BLOCK].tolist(), block):
-            longest = max(longest, length)
-            if at == 0 or (at + 1 - start) * longest > max_frames:
+            count += 1
+            if length > longest:  # max() takes longer than all the rest
+                longest = length
+            if at == 0 or count * longest > max_frames:
                 yield at
-                start, longest = at, length
+                count, longest = 1, length
