@@ -6,13 +6,16 @@
 
 `make` writes DIR/data: segments of some hour-long FLAC files of noise, about 16 s each, with made-up transcripts of 40
 words, and DIR/lang, a BPE tokenizer. For 11 million utterances, as Libriheavy large has, it takes about 3 GB. `measure`
-builds the index, then prints for a training that begins, for one that begins again, and for one that goes on in the
-middle of an epoch: the seconds to the first batch, and the private memory that is added to a process with everything
-imported and an empty trainer's model made. Pages of the index, which all processes share, are not counted. Linux only.
+builds the index, then prints for a training that begins, for one that begins again (with feature statistics at hand),
+and for one that goes on in the middle of an epoch: the seconds to the first batch, and the memory that is added to a
+process with everything imported and an empty trainer's model made. Pages of the index, which all processes share, are
+not counted. Linux only.
 """
 
 import argparse
 import multiprocessing
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -24,7 +27,7 @@ from omnirouter.data.tokenizer import Tokenizer, train_tokenizer
 
 RATE_HZ, HOUR_S, RECORDINGS = 16000, 3600, 4
 BLOCK = 100_000
-STARTS = ("begin", "begin again", "go on in mid-epoch")
+STARTS = ("begin", "begin_again", "go_on")
 
 
 def make(folder: Path, utterances: int) -> None:
@@ -69,12 +72,11 @@ def measure(folder: Path, workers: int) -> None:
         stale.unlink()
     del index
     for start in STARTS:
-        process = multiprocessing.get_context("spawn").Process(target=_start, args=(folder, workers, start))
-        process.start()
-        process.join()
+        command = [sys.executable, __file__, start, str(folder), "--workers", str(workers)]
+        subprocess.run(command, check=True)
 
 
-def _start(folder: Path, workers: int, start: str) -> None:
+def start_training(folder: Path, workers: int, start: str) -> None:
     """Do what training does with its data up to the first batch."""
     import torch
 
@@ -99,7 +101,7 @@ def _start(folder: Path, workers: int, start: str) -> None:
         (exp / "lang").symlink_to(folder.resolve() / "lang")
     model = build_model(config, Tokenizer(folder / "lang"), FeatureStats(np.zeros(80), np.ones(80), 1))
     make_optimizer(model, config.optim)
-    before_mb, started_s = _private_mb(folder), time.monotonic()
+    before_mb, started_s = _memory_mb("self", "Anonymous"), time.monotonic()
     inputs = Inputs(folder / "data", folder / "data", folder / "lang")
     inputs.as_dict()
     digests_s = time.monotonic() - started_s
@@ -112,40 +114,38 @@ def _start(folder: Path, workers: int, start: str) -> None:
         sampler.largest()
         first = Position()
     batches = training_batches(data, sampler, first, workers)
-    batch = next(batches)
+    batch, total_s = next(batches), time.monotonic() - started_s
+    added_mb = _memory_mb("self", "Anonymous") - before_mb
+    loaders = [f"{_memory_mb(child.pid, 'Private_Dirty'):.0f}" for child in multiprocessing.active_children()]
     print(
-        f"{start}: first batch ({batch.position}, {len(batch.utt_ids)} utterances) after "
-        f"{time.monotonic() - started_s:.1f} s, of which the inputs' digests took {digests_s:.1f} s, selection and "
-        f"statistics {data_s:.1f} s; private memory {_private_mb(folder) - before_mb:.0f} MB more",
+        f"{start}: first batch ({batch.position}, {len(batch.utt_ids)} utterances) after {total_s:.1f} s, of which the "
+        f"inputs' digests took {digests_s:.1f} s, selection and statistics {data_s:.1f} s; {added_mb:.0f} MB of memory "
+        f"added that no file backs; of each loading process {' '.join(loaders)} MB are its own",
         flush=True,
     )
     del batches  # ends the workers
 
 
-def _private_mb(folder: Path) -> float:
-    """Private memory of this process in megabytes, without the pages of mapped files in a folder."""
-    total_kb, counts = 0, True
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        name = line.split()[0]
-        if not name.endswith(":"):
-            counts = str(folder.resolve()) not in line
-        elif counts and name in ("Private_Clean:", "Private_Dirty:"):
-            total_kb += int(line.split()[1])
-    return total_kb / 1000
+def _memory_mb(pid: int | str, kind: str) -> float:
+    """One of the sums of /proc/PID/smaps_rollup in megabytes."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:")) / 1000
 
 
 def main() -> None:
     """Parse arguments and make or measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("make", "measure"))
+    parser.add_argument("what", choices=("make", "measure", *STARTS), help="the last three are for `measure`")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--utterances", type=int, default=11_000_000, help="to make")
     parser.add_argument("--workers", type=int, default=1, help="processes that load batches while measuring")
     args = parser.parse_args()
     if args.what == "make":
         make(args.folder, args.utterances)
-    else:
+    elif args.what == "measure":
         measure(args.folder, args.workers)
+    else:
+        start_training(args.folder, args.workers, args.what)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What training takes of its data: which utterances CTC cannot be trained on, and the statistics of the others."""
 
 import itertools
+import tracemalloc
 from pathlib import Path
 
 import kaldiio
@@ -8,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from omnirouter.data.dataset import load_row
+from omnirouter.data.dataset import TrainingData, load_row
 from omnirouter.data.errors import UserError
 from omnirouter.data.features import FeatureConfig, feature_stats
 from omnirouter.data.index import Index, open_index
-from omnirouter.data.sampler import BatchConfig
+from omnirouter.data.sampler import BatchConfig, BucketSampler, Position
 from omnirouter.data.tables import write_table
 from omnirouter.data.tokenizer import train_tokenizer
 from omnirouter.training import selection
@@ -84,6 +85,33 @@ def test_statistics_are_of_all_frames_or_of_a_drawn_part_and_computed_once(
     np.testing.assert_array_equal(stats.mean, again.mean)  # to the last bit, though read from a file
     np.testing.assert_array_equal(stats.std, again.std)
     assert stats.frames == sum(drawn) and not np.array_equal(stats.mean, whole.mean)
+
+
+def test_a_large_set_adds_bytes_to_a_training_not_objects(tmp_path: Path) -> None:
+    """Of what begins a training, the statistics alone are left out: they load features."""
+    count, data_dir = 200_000, tmp_path / "data"
+    data_dir.mkdir()
+    formats = {
+        "feats.scp": lambda i: f"fbank/feats.{i % 4}.ark:{i * 1000}",
+        "utt2num_frames": lambda i: str(1 + i * 7919 % 2100),
+        "text": lambda i: f"A BC {'CAB' * (i % 5)}",
+    }
+    for name, value in formats.items():
+        (data_dir / name).write_text("".join(f"utt{i:06d} {value(i).strip()}\n" for i in range(count)))
+    train_tokenizer("ABC", "char", 0, tmp_path / "lang")
+    open_index(data_dir, tmp_path / "lang")
+    tracemalloc.start()
+    try:
+        index = open_index(data_dir, tmp_path / "lang")
+        kept = select_trainable(index, CONFIG, tmp_path / "dropped")
+        data = TrainingData(index, kept, CONFIG.specaugment, np.zeros(80), 1)
+        sampler = BucketSampler(data.frames, CONFIG.batch, 1)
+        position, indices = next(sampler.batches_from(Position(9, 1, 5000)))
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert (position, len(data)) == (Position(9, 1, 5000), len(kept)) and 0.9 * count < len(kept) < count
+    assert held / count < 32  # a dictionary's entry for each, or a list's number, would be more
 
 
 def test_dev_features_of_another_width_are_refused_before_the_first_step(
