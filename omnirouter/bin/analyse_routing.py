@@ -16,13 +16,17 @@ def main() -> None:
     """Parse arguments and analyse."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--exp", type=Path, required=True, help="finished experiment directory")
-    parser.add_argument("--data", type=Path, required=True, help="data directory with features")
+    parser.add_argument("--data", type=Path, required=True, help="data directory after stage 2")
     parser.add_argument("--batch-s", type=positive, default=200.0, help="most padded audio in a batch, in seconds")
+    parser.add_argument(
+        "--allow-pipes", action="store_true", help="run the shell commands of wav.scp lines ending in |"
+    )
     parser.add_argument("--ngpu", type=int, choices=(0, 1), help="GPUs to use (default: one if there is one)")
     args = parser.parse_args()
     device = choose_device(args.ngpu)
     model, _ = load_experiment(args.exp)
-    layers = analyse_routing(model.to(device), ordered_batches(read_feature_dir(args.data), args.batch_s))
+    utterances = read_feature_dir(args.data, args.allow_pipes, model.encoder.config.n_mels)
+    layers = analyse_routing(model.to(device), ordered_batches(utterances, args.batch_s))
     if not layers:
         print(f"{args.exp}: a dense encoder has no routing to analyse")
         return

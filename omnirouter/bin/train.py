@@ -22,10 +22,13 @@ def main() -> None:
     parser.add_argument("--exp", type=Path, required=True, help="experiment directory")
     parser.add_argument("--init", type=Path, help="experiment directory whose weights to start from")
     parser.add_argument("--restart", action="store_true", help="delete the experiment directory and begin anew")
+    parser.add_argument(
+        "--allow-pipes", action="store_true", help="run the shell commands of wav.scp lines ending in |"
+    )
     parser.add_argument("--ngpu", type=int, choices=(0, 1), help="GPUs to use (default: one if there is one)")
     args = parser.parse_args()
     config = load_config(args.config, split_words(args.set, "--set"))
-    inputs = Inputs(args.train, args.dev, args.lang, args.init)
+    inputs = Inputs(args.train, args.dev, args.lang, args.init, args.allow_pipes)
     train(args.exp, config, inputs, choose_device(args.ngpu), args.restart)
 
 

@@ -48,6 +48,17 @@ def audio_info(recording: Recording | str) -> AudioInfo:
         return AudioInfo(file.samplerate, file.frames, file.channels)
 
 
+def readable_audio(recording: Recording | str) -> tuple[AudioInfo, int]:
+    """Return what the header says, and how many frames `load_utterance` gets of them; `AudioError` as there.
+
+    The two differ for MP3, whose headers count the encoder's padding: such a file is decoded.
+    """
+    with open_audio(recording) as file:
+        _check_mono(recording, file)
+        frames = file.frames if file.format != "MP3" else len(file.read(dtype="float32"))
+        return AudioInfo(file.samplerate, file.frames), frames
+
+
 def utterance_duration_s(utt: Utterance) -> float:
     """Return the length in seconds of an utterance as it sounds, from its times, its speed and the audio's header."""
     info = audio_info(utt.recording)
@@ -61,8 +72,7 @@ def load_utterance(utt: Utterance, sample_rate_hz: int = 16000) -> np.ndarray:
     Raises `UserError` for audio that is unreadable, truncated, of several channels, or not finite.
     """
     with open_audio(utt.recording) as file:
-        if file.channels != 1:
-            raise AudioError(utt.recording, f"{file.channels} channels", "split or mix it to one channel first")
+        _check_mono(utt.recording, file)
         start, stop = _bounds(utt, AudioInfo(file.samplerate, file.frames))
         samples = _read(file, start, stop)
         rate_hz = file.samplerate
@@ -83,6 +93,14 @@ def resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
     return band_limited_resample(torch.from_numpy(samples), from_hz, to_hz).numpy()
 
 
+def resampled_length(frames: np.ndarray, from_hz: np.ndarray, to_hz: int) -> np.ndarray:
+    """Return how many frames `resample` makes of each of so many, all int64 (n,), rounding up as torchaudio does."""
+    divisor = np.gcd(from_hz, to_hz)
+    from_hz, to_hz = from_hz // divisor, to_hz // divisor
+    wanted = np.ceil((to_hz * frames / from_hz).astype(np.float32)).astype(np.int64)  # in single precision, as there
+    return np.where(from_hz == to_hz, frames, np.minimum(wanted, (frames // from_hz + 1) * to_hz))
+
+
 def segment_frames(start_s: float, end_s: float | None, info: AudioInfo) -> tuple[int, int]:
     """Return the first frame of a segment and the one after its last; `ValueError` if it is not in the recording."""
     start = round(start_s * info.sample_rate_hz)
@@ -99,6 +117,11 @@ def _bounds(utt: Utterance, info: AudioInfo) -> tuple[int, int]:
         return segment_frames(utt.start_s, utt.end_s, info)
     except ValueError as error:
         raise UserError(f"utterance {utt.utt_id!r}: {error} ({utt.recording}); correct either") from error
+
+
+def _check_mono(recording: Recording | str, file: soundfile.SoundFile) -> None:
+    if file.channels != 1:
+        raise AudioError(recording, f"{file.channels} channels", "split or mix it to one channel first")
 
 
 def _read(file: soundfile.SoundFile, start: int, stop: int) -> np.ndarray:

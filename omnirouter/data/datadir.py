@@ -11,6 +11,7 @@ from omnirouter.data.files import atomic_dir
 from omnirouter.data.tables import Problem, Table, id_fault, parse_table, write_table
 from omnirouter.data.tables import read_table as read_table  # with the rest of the data-directory interface
 
+LABELS = ("text", "utt2spk")
 OPTIONAL_TABLES = ("segments", "spk2utt", "utt2dur", "utt2speed")
 TOO_MUCH = 1e9  # seconds: thirty years
 CURRENT = Path()  # the current directory, without naming it
@@ -65,13 +66,16 @@ class ParsedDir:
         return self.tables.get("segments", self.tables["wav.scp"])
 
 
-def read_data_dir(path: Path | str, allow_pipes: bool = False, base: Path = CURRENT) -> list[Utterance]:
+def read_data_dir(
+    path: Path | str, allow_pipes: bool = False, base: Path = CURRENT, labelled: bool = True
+) -> list[Utterance]:
     """Read the utterances in order of id; `UserError` if anything in the directory's tables is wrong.
 
     Relative paths in `wav.scp` are relative to `base`: the current directory, as in Kaldi. Audio is not looked at.
+    Without `labelled`, `text` and `utt2spk` may be absent: the words are then empty, and each utterance is a speaker.
     """
-    parsed = _parse_or_fail(path, allow_pipes, base)
-    text, speakers = parsed.tables["text"].rows, parsed.tables["utt2spk"].rows
+    parsed = _parse_or_fail(path, allow_pipes, base, labelled)
+    text, speakers = (parsed.tables[name].rows if name in parsed.tables else {} for name in LABELS)
     utterances = []
     for utt_id in sorted(parsed.master.rows):
         recording_id, start_s, end_s = parsed.segments.get(utt_id, (utt_id, 0.0, None))
@@ -79,8 +83,8 @@ def read_data_dir(path: Path | str, allow_pipes: bool = False, base: Path = CURR
             Utterance(
                 utt_id=utt_id,
                 recording=parsed.recordings[recording_id],
-                text=text[utt_id],
-                speaker=speakers[utt_id],
+                text=text.get(utt_id, ""),
+                speaker=speakers.get(utt_id, utt_id),
                 start_s=start_s,
                 end_s=end_s,
                 duration_s=parsed.durations_s.get(utt_id),
@@ -95,8 +99,8 @@ def read_recordings(path: Path | str, allow_pipes: bool = False, base: Path = CU
     return _parse_or_fail(path, allow_pipes, base).recordings
 
 
-def _parse_or_fail(path: Path | str, allow_pipes: bool, base: Path) -> ParsedDir:
-    parsed = parse_data_dir(path, allow_pipes, base)
+def _parse_or_fail(path: Path | str, allow_pipes: bool, base: Path, labelled: bool = True) -> ParsedDir:
+    parsed = parse_data_dir(path, allow_pipes, base, labelled)
     problems = parsed.problems
     if problems:
         more = f" ({len(problems) - 1} more: run omnirouter.bin.validate_data_dir)" if len(problems) > 1 else ""
@@ -171,19 +175,25 @@ def _wav_scp_and_segments(
     return wav_scp, segments
 
 
-def parse_data_dir(path: Path | str, allow_pipes: bool = False, base: Path = CURRENT) -> ParsedDir:
+def parse_data_dir(
+    path: Path | str, allow_pipes: bool = False, base: Path = CURRENT, labelled: bool = True
+) -> ParsedDir:
     """Read all tables of a data directory and hold them against each other; never raises, never runs anything."""
     path = Path(path)
-    names = ["wav.scp", "text", "utt2spk", *(name for name in OPTIONAL_TABLES if (path / name).exists())]
+    required, optional = ("wav.scp", *LABELS), OPTIONAL_TABLES
+    if not labelled:
+        required, optional = ("wav.scp",), (*LABELS, *OPTIONAL_TABLES)
+    names = [*required, *(name for name in optional if (path / name).exists())]
     parsed = ParsedDir(path, {name: parse_table(path / name) for name in names})
     _parse_wav_scp(parsed, allow_pipes, base)
     if "segments" in parsed.tables:
         _parse_segments(parsed)
-    _parse_utt2spk(parsed.tables["utt2spk"])
+    if "utt2spk" in parsed.tables:
+        _parse_utt2spk(parsed.tables["utt2spk"])
     parsed.durations_s = _parse_numbers(parsed.tables.get("utt2dur"), "duration in seconds")
     parsed.speeds = _parse_numbers(parsed.tables.get("utt2speed"), "speed factor")
     _check_same_utterances(parsed)
-    if "spk2utt" in parsed.tables:
+    if "spk2utt" in parsed.tables and "utt2spk" in parsed.tables:
         _check_spk2utt(parsed.tables["spk2utt"], parsed.tables["utt2spk"])
     return parsed
 
@@ -191,18 +201,25 @@ def parse_data_dir(path: Path | str, allow_pipes: bool = False, base: Path = CUR
 def _parse_wav_scp(parsed: ParsedDir, allow_pipes: bool, base: Path) -> None:
     table = parsed.tables["wav.scp"]
     for key, value in table.rows.items():
-        if not value:
-            continue  # reported by the parser
-        elif value == "-":
-            table.complain(key, f"{key!r} would be read from standard input", "give the path of an audio file")
-        elif not value.endswith("|"):
-            parsed.recordings[key] = base / value
-        elif not allow_pipes:
-            table.complain(key, f"{key!r} would run a shell command", "give an audio file, or --allow-pipes")
-        elif command := value.removesuffix("|").strip():
-            parsed.recordings[key] = Pipe(command)
-        else:
-            table.complain(key, f"{key!r} has a pipe without a command", "give the path of an audio file")
+        if value:  # else reported by the parser
+            try:
+                parsed.recordings[key] = parse_recording(value, allow_pipes, base)
+            except ValueError as error:
+                what, fix = error.args
+                table.complain(key, f"{key!r} {what}", fix)
+
+
+def parse_recording(value: str, allow_pipes: bool, base: Path = CURRENT) -> Recording:
+    """Return what an entry of `wav.scp` names; `ValueError` with what is wrong and what to do about it."""
+    if value == "-":
+        raise ValueError("would be read from standard input", "give the path of an audio file")
+    if not value.endswith("|"):
+        return base / value
+    if not allow_pipes:
+        raise ValueError("would run a shell command", "give an audio file, or --allow-pipes")
+    if command := value.removesuffix("|").strip():
+        return Pipe(command)
+    raise ValueError("has a pipe without a command", "give the path of an audio file")
 
 
 def _parse_segments(parsed: ParsedDir) -> None:

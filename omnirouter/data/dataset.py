@@ -1,31 +1,36 @@
-"""Utterances with stored features, and padded batches of them."""
+"""Utterances with features, stored or computed when needed, and padded batches of them."""
 
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from omnirouter.data.datadir import read_table
+from omnirouter.data.datadir import Utterance, read_data_dir, read_table
 from omnirouter.data.errors import UserError
-from omnirouter.data.features import load_features
+from omnirouter.data.fbank import FRAMES_PER_S
+from omnirouter.data.features import Place, load_features
+from omnirouter.data.index import Index
+from omnirouter.data.jobs import available_cores
 from omnirouter.data.sampler import BucketSampler, Position, bounded_batches
 from omnirouter.data.specaugment import SpecAugmentConfig, spec_augment
+
+MAX_EVALUATION_WORKERS = 4
 
 
 @dataclass(frozen=True)
 class FeatureUtterance:
-    """One utterance with stored features."""
+    """One utterance with features."""
 
     utt_id: str
-    place: str
-    """Where its features are, `ark:offset`."""
+    place: Place
     frames: int
     text: str
 
@@ -61,51 +66,107 @@ class Share:
     """A multiple of `ranks`."""
 
 
-def read_feature_dir(data_dir: Path) -> list[FeatureUtterance]:
-    """Read a data directory with features, in order of utterance id."""
-    for name, maker in (("feats.scp", "stage 2"), ("utt2num_frames", "stage 2"), ("text", "stage 1")):
-        if not (data_dir / name).exists():
-            raise UserError(f"{data_dir / name} does not exist; {maker} makes it")
-    places, frames = read_table(data_dir / "feats.scp"), read_table(data_dir / "utt2num_frames")
-    texts = read_table(data_dir / "text")
+def read_feature_dir(data_dir: Path, allow_pipes: bool = False, n_mels: int | None = None) -> list[FeatureUtterance]:
+    """Read a data directory whose frames are counted, in order of utterance id; its features are stored if feats.scp is
+    there, else computed when needed. Without a table `text`, transcripts are empty.
+
+    n_mels: what the first utterance's features must have a frame, or UserError.
+    """
+    if not (data_dir / "utt2num_frames").exists():
+        raise UserError(f"{data_dir / 'utt2num_frames'} does not exist; stage 2 makes it")
+    frames = read_table(data_dir / "utt2num_frames")
+    texts = read_table(data_dir / "text") if (data_dir / "text").exists() else dict.fromkeys(frames, "")
+    places = _read_places(data_dir, allow_pipes)
     if not (places.keys() == frames.keys() == texts.keys()):
         odd = sorted((places.keys() ^ frames.keys()) | (places.keys() ^ texts.keys()))[0]
-        raise UserError(f"{data_dir}: feats.scp, utt2num_frames and text differ in {odd}; run stage 2")
-    return [FeatureUtterance(key, places[key], int(frames[key]), texts[key]) for key in sorted(places)]
+        source = "feats.scp" if (data_dir / "feats.scp").exists() else "wav.scp or segments"
+        raise UserError(f"{data_dir}: {source}, utt2num_frames and text differ in {odd}; run stage 2")
+    utterances = [FeatureUtterance(key, places[key], int(frames[key]), texts[key]) for key in sorted(places)]
+    if n_mels is not None:
+        _check_width(data_dir, utterances[0], n_mels)
+    return utterances
+
+
+def _read_places(data_dir: Path, allow_pipes: bool) -> dict[str, Place]:
+    if (data_dir / "feats.scp").exists():
+        return dict(read_table(data_dir / "feats.scp"))
+    return {utterance.utt_id: utterance for utterance in read_data_dir(data_dir, allow_pipes, labelled=False)}
+
+
+def _check_width(data_dir: Path, utterance: FeatureUtterance, n_mels: int) -> None:
+    width = load_features(utterance.place, utterance.utt_id).shape[1]
+    if width != n_mels:
+        raise UserError(
+            f"{data_dir}: its features have {width} values a frame (utterance {utterance.utt_id}), but the model takes "
+            f"{n_mels}"
+        )
 
 
 class TrainingData(Dataset):
     """Training utterances by (epoch, index); their augmentation depends on the seed and on these alone."""
 
-    def __init__(
-        self,
-        utterances: Sequence[FeatureUtterance],
-        labels: Sequence[list[int]],
-        augment: SpecAugmentConfig,
-        fill: np.ndarray,
-        seed: int,
-    ) -> None:
-        self.utterances, self._labels = utterances, labels
+    def __init__(self, index: Index, kept: np.ndarray, augment: SpecAugmentConfig, fill: np.ndarray, seed: int) -> None:
+        """kept: rows of the index to train on, int32 (n,); an utterance's index is its place among these."""
+        self._index, self._kept = index, kept
         self._augment, self._fill, self._seed = augment, fill.astype(np.float32), seed
+
+    @property
+    def frames(self) -> np.ndarray:
+        """Frames of each utterance, int32 (n,)."""
+        frames = self._index.frames
+        return frames if len(self._kept) == len(frames) else frames[self._kept]
+
+    @property
+    def audio_h(self) -> float:
+        """Hours of audio."""
+        return int(self.frames.sum(dtype=np.int64)) / FRAMES_PER_S / 3600
+
+    def __len__(self) -> int:
+        return len(self._kept)
 
     def __getitem__(self, key: tuple[Position, list[int], Position]) -> Batch:
         """Load and augment a batch, given its position, its utterances and the position after its step."""
         position, indices, after = key
+        rows = [int(self._kept[index]) for index in indices]
         features = [self._load(position.epoch, index) for index in indices]
-        labels = [self._labels[index] for index in indices]
-        batch = make_batch([self.utterances[index].utt_id for index in indices], features, labels)
+        labels = [self._index.labels(row) for row in rows]
+        batch = make_batch([self._index.utt_id(row) for row in rows], features, labels)
         return dataclasses.replace(batch, position=position, after=after)
 
     def _load(self, epoch: int, index: int) -> np.ndarray:
-        utterance = self.utterances[index]
         rng = np.random.default_rng((self._seed, epoch, index))
-        return spec_augment(load_features(utterance.place, utterance.utt_id), self._augment, self._fill, rng)
+        return spec_augment(load_row(self._index, int(self._kept[index])), self._augment, self._fill, rng)
+
+
+def load_row(index: Index, row: int) -> np.ndarray:
+    """Return the features (frames, n_mels) of an utterance of an index."""
+    return load_features(index.place(row), index.utt_id(row), int(index.frames[row]))
+
+
+class _Rows(Dataset):
+    """The features alone of all utterances of an index, by row."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return load_row(self._index, row)
+
+
+def features_of(index: Index, rows: np.ndarray, workers: int) -> Iterable[np.ndarray]:
+    """Return the features (frames, n_mels) of rows of an index, in order; the workers are for those not stored."""
+    return _loader(_Rows(index), rows.tolist(), 0 if index.is_stored else workers)
 
 
 def make_batch(utt_ids: list[str], features: Sequence[np.ndarray], labels: Sequence[list[int]]) -> Batch:
     """Pad features (frames, n_mels) with zeros to the longest and join the labels."""
-    lengths = [len(matrix) for matrix in features]
-    padded = np.zeros((len(features), max(lengths), features[0].shape[1]), np.float32)
+    lengths, widths = [len(matrix) for matrix in features], [matrix.shape[1] for matrix in features]
+    if len(set(widths)) > 1:
+        other = next(i for i, width in enumerate(widths) if width != widths[0])
+        raise UserError(
+            f"utterance {utt_ids[0]} has features of {widths[0]} values a frame, {utt_ids[other]} of {widths[other]}"
+        )
+    padded = np.zeros((len(features), max(lengths), widths[0]), np.float32)
     for row, matrix in zip(padded, features, strict=True):
         row[: len(matrix)] = matrix
     joined = torch.tensor([label for sequence in labels for label in sequence], dtype=torch.long)
@@ -119,28 +180,52 @@ def training_batches(
 
     start: where a step begins; batches_per_step / ranks batches in a row are this process's part of a step.
     """
-    loader = DataLoader(
+    return iter(_loader(data, _Keys(sampler, start, share), workers))
+
+
+def ordered_batches(
+    utterances: Sequence[FeatureUtterance], max_batch_s: float, frames_per_s: int = FRAMES_PER_S
+) -> Iterator[Batch]:
+    """Yield batches without labels for evaluation, longest utterances first, bounded by padded length.
+
+    Features that are not stored are computed ahead by worker processes.
+    """
+    frames = [utterance.frames for utterance in utterances]
+    order = sorted(range(len(utterances)), key=lambda i: (-frames[i], utterances[i].utt_id))
+    batches = bounded_batches(order, frames, int(max_batch_s * frames_per_s))
+    computed = any(isinstance(utterance.place, Utterance) for utterance in utterances)
+    workers = min(available_cores(), MAX_EVALUATION_WORKERS, len(batches)) if computed else 0
+    yield from _loader(_EvaluationData(utterances), batches, workers)
+
+
+class _EvaluationData(Dataset):
+    """Batches of utterances without labels, by the utterances' indices."""
+
+    def __init__(self, utterances: Sequence[FeatureUtterance]) -> None:
+        self._utterances = utterances
+
+    def __getitem__(self, indices: list[int]) -> Batch:
+        chosen = [self._utterances[i] for i in indices]
+        features = [load_features(utterance.place, utterance.utt_id, utterance.frames) for utterance in chosen]
+        return make_batch([utterance.utt_id for utterance in chosen], features, [[] for _ in chosen])
+
+
+def _loader(data: Dataset, keys: Iterable[Any], workers: int) -> DataLoader:
+    """Make a loader of what the data have for each key, by so many worker processes (0: in this process)."""
+    return DataLoader(
         data,
         batch_size=None,
-        sampler=_Keys(sampler, start, share),
+        sampler=keys,
         num_workers=workers,
+        collate_fn=_as_it_is,
         prefetch_factor=4 if workers else None,
         generator=torch.Generator(),  # its own: the loader's draw must not disturb the training's random state
         worker_init_fn=_worker_alone,
     )
-    return iter(loader)
 
 
-def ordered_batches(
-    utterances: Sequence[FeatureUtterance], max_batch_s: float, frames_per_s: int = 100
-) -> Iterator[Batch]:
-    """Yield batches without labels for evaluation, longest utterances first, bounded by padded length."""
-    frames = [utterance.frames for utterance in utterances]
-    order = sorted(range(len(utterances)), key=lambda i: (-frames[i], utterances[i].utt_id))
-    for indices in bounded_batches(order, frames, int(max_batch_s * frames_per_s)):
-        chosen = [utterances[i] for i in indices]
-        features = [load_features(utterance.place, utterance.utt_id) for utterance in chosen]
-        yield make_batch([utterance.utt_id for utterance in chosen], features, [[] for _ in chosen])
+def _as_it_is(item: Any) -> Any:
+    return item
 
 
 class _Keys:

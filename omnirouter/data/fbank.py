@@ -1,7 +1,8 @@
-"""Log-mel filter banks, computed once per data directory by parallel jobs and stored as Kaldi archives."""
+"""Log-mel filter banks, computed when needed, or once by parallel jobs that store them as Kaldi archives."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ SAMPLE_RATE_HZ = 16000
 N_MELS = 80
 WINDOW_SAMPLES = 400  # 25 ms
 FRAMES_PER_S = 100
+COMPRESSION = 2  # Kaldi's kSpeechFeature, its default for features: one byte a value, scaled per utterance and band
 
 
 def fbank(samples: np.ndarray, n_mels: int = N_MELS) -> np.ndarray:
@@ -32,21 +34,52 @@ def fbank(samples: np.ndarray, n_mels: int = N_MELS) -> np.ndarray:
     return kaldi.fbank(wave, num_mel_bins=n_mels, dither=0.0, sample_frequency=SAMPLE_RATE_HZ).numpy()
 
 
+def frame_count(samples: np.ndarray) -> np.ndarray:
+    """Return how many frames `fbank` makes of so many samples at 16 kHz, integers (n,)."""
+    return np.maximum(0, 1 + (samples - WINDOW_SAMPLES) // (SAMPLE_RATE_HZ // FRAMES_PER_S))
+
+
+def utterance_fbank(utterance: Utterance) -> np.ndarray:
+    """Compute the features (frames, n_mels) of an utterance from its audio; `UserError` naming it."""
+    try:
+        with _one_thread():
+            return fbank(load_utterance(utterance, SAMPLE_RATE_HZ))
+    except (UserError, OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"utterance {utterance.utt_id}: {error}") from error
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch use one thread: the rounding of its sums must not depend on who computes them."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def store_fbank(
-    data_dir: Path, output: Path, jobs: int, job_prefix: Sequence[str] = (), allow_pipes: bool = False
+    data_dir: Path,
+    output: Path,
+    jobs: int,
+    job_prefix: Sequence[str] = (),
+    allow_pipes: bool = False,
+    compressed: bool = False,
 ) -> int:
     """Compute and store the features of a data directory; add its feats.scp and utt2num_frames.
 
     Runs `jobs` parallel jobs, each writing one archive aside and renaming it when complete. Returns the frame count.
     Raises UserError when a job fails or an utterance is missing from the outcome.
     """
-    utterances = read_data_dir(data_dir, allow_pipes)
+    utterances = read_data_dir(data_dir, allow_pipes, labelled=False)
     jobs = max(1, min(jobs, len(utterances)))
-    output.mkdir(parents=True, exist_ok=True)
-    for stale in output.glob("feats.*"):
-        stale.unlink()
+    remove_stored(data_dir, output)
     base = [sys.executable, "-m", "omnirouter.bin.compute_fbank", str(data_dir), "--output", str(output)]
     base += ["--allow-pipes"] if allow_pipes else []
+    base += ["--features", "compressed"] if compressed else []
     commands = [[*base, "--job", f"{j}/{jobs}"] for j in range(1, jobs + 1)]
     with tqdm(total=len(utterances), desc=f"fbank {data_dir}", unit="utt", file=sys.stderr, disable=None) as bar:
         logs = [output / "log" / f"fbank.{j}.log" for j in range(1, jobs + 1)]
@@ -55,31 +88,33 @@ def store_fbank(
     return _join(data_dir, output, jobs, [utterance.utt_id for utterance in utterances])
 
 
-def run_fbank_job(data_dir: Path, output: Path, job: int, jobs: int, allow_pipes: bool = False) -> None:
+def remove_stored(data_dir: Path, output: Path) -> None:
+    """Remove the features that a data directory has in the folder `output`, its feats.scp first."""
+    (data_dir / "feats.scp").unlink(missing_ok=True)
+    output.mkdir(parents=True, exist_ok=True)
+    for stale in output.glob("feats.*"):
+        stale.unlink()
+
+
+def run_fbank_job(
+    data_dir: Path, output: Path, job: int, jobs: int, allow_pipes: bool = False, compressed: bool = False
+) -> None:
     """Compute the job-th of `jobs` equal parts of a data directory (job counts from 1)."""
     import kaldiio
-    import torch
 
-    torch.set_num_threads(1)
-    utterances = read_data_dir(data_dir, allow_pipes)
+    utterances = read_data_dir(data_dir, allow_pipes, labelled=False)
     part = utterances[len(utterances) * (job - 1) // jobs : len(utterances) * job // jobs]
     ark, scp = output / f"feats.{job}.ark", output / f"feats.{job}.scp"
     with open(f"{ark}.tmp", "wb") as ark_file, open(f"{scp}.tmp", "w", encoding="utf-8") as scp_file:
         for utterance in part:
-            features = fbank(_samples(utterance))
+            features = utterance_fbank(utterance)
             offset = ark_file.tell() + len(f"{utterance.utt_id} ".encode())
-            kaldiio.save_ark(ark_file, {utterance.utt_id: features})
+            method = COMPRESSION if compressed and len(features) else None  # Kaldi does not compress nothing either
+            kaldiio.save_ark(ark_file, {utterance.utt_id: features}, compression_method=method)
             scp_file.write(f"{utterance.utt_id} {ark}:{offset} {len(features)}\n")
             scp_file.flush()
     Path(f"{ark}.tmp").replace(ark)
     Path(f"{scp}.tmp").replace(scp)
-
-
-def _samples(utterance: Utterance) -> np.ndarray:
-    try:
-        return load_utterance(utterance, SAMPLE_RATE_HZ)
-    except (UserError, OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"utterance {utterance.utt_id}: {error}") from error
 
 
 def _count_done(output: Path) -> int:

@@ -1,4 +1,4 @@
-"""Stored features: reading them, and their global mean and standard deviation."""
+"""Features of utterances, read where they are stored or computed, and their global mean and standard deviation."""
 
 import json
 import re
@@ -9,12 +9,27 @@ from pathlib import Path
 import numpy as np
 from kaldiio.matio import read_matrix_or_vector
 
+from omnirouter.data.audio import LOSS_S
+from omnirouter.data.datadir import Utterance
 from omnirouter.data.errors import UserError
-from omnirouter.data.files import atomic_write
+from omnirouter.data.fbank import FRAMES_PER_S, utterance_fbank
+from omnirouter.data.files import write_if_changed
+
+Place = str | Utterance
+"""Where features are: the scp entry `file:offset` of stored ones, or the audio that they are computed from."""
 
 
-def load_features(place: str, utt_id: str) -> np.ndarray:
-    """Read one utterance's features (frames, n_mels) from an scp entry `file:offset`; anything else is a UserError."""
+def load_features(place: Place, utt_id: str, frames: int | None = None) -> np.ndarray:
+    """Return one utterance's features (frames, n_mels); anything else than features or audio is a UserError.
+
+    frames: how many stage 2 has counted. Features that are computed may lack some, where audio ends before its header
+    says, but must not differ by more.
+    """
+    if isinstance(place, Utterance):
+        features = utterance_fbank(place)
+        if frames is not None and abs(len(features) - frames) > LOSS_S * FRAMES_PER_S:
+            raise UserError(f"utterance {utt_id}: {len(features)} frames, {frames} when counted; run stage 2 again")
+        return features
     try:
         return _read_matrix(place)
     except FileNotFoundError as error:
@@ -45,6 +60,17 @@ def _read_matrix(place: str) -> np.ndarray:
     return matrix
 
 
+@dataclass(frozen=True, kw_only=True)
+class FeatureConfig:
+    stats_h: float = 20.0
+    """Hours of training audio from which the features' mean and standard deviation are taken: all, if there are no more
+    than this, else so much in utterances drawn by the seed."""
+
+    def __post_init__(self) -> None:
+        if self.stats_h <= 0:
+            raise UserError(f"features.stats_h: must be positive, is {self.stats_h}")
+
+
 @dataclass(frozen=True)
 class FeatureStats:
     """Global mean and standard deviation of each feature dimension."""
@@ -56,9 +82,13 @@ class FeatureStats:
     def save(self, path: Path) -> None:
         """Write as JSON."""
         content = {"frames": self.frames, "mean": self.mean.tolist(), "std": self.std.tolist()}
-        with atomic_write(path) as file:
-            json.dump(content, file, indent=1)
-            file.write("\n")
+        write_if_changed(path, json.dumps(content, indent=1) + "\n")
+
+    @staticmethod
+    def load(path: Path) -> "FeatureStats":
+        """Read what `save` has written: the same numbers, to the last bit."""
+        content = json.loads(path.read_text())
+        return FeatureStats(np.array(content["mean"]), np.array(content["std"]), content["frames"])
 
 
 def feature_stats(matrices: Iterable[np.ndarray]) -> FeatureStats:

@@ -1,5 +1,6 @@
 """Files and directories that appear complete or not at all, whenever the process is killed."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -28,6 +29,14 @@ def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
     _fsync(path.parent)
 
 
+def write_if_changed(path: Path, text: str) -> None:
+    """Write a file atomically unless it holds this text already, as where another process has just written the same."""
+    content = text.encode()
+    if not path.is_file() or path.read_bytes() != content:
+        with atomic_write(path, "wb") as file:
+            file.write(content)
+
+
 @contextmanager
 def atomic_dir(path: Path | str) -> Iterator[Path]:
     """Yield a new temporary directory beside `path` that replaces it, with all it held, on success only."""
@@ -44,6 +53,15 @@ def atomic_dir(path: Path | str) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def digest(path: Path | str) -> str:
+    """Return the first 16 hexadecimal digits of a file's SHA-256, whatever its size."""
+    sha256 = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            sha256.update(block)
+    return sha256.hexdigest()[:16]
 
 
 def _swap_in(temporary: Path, path: Path) -> None:

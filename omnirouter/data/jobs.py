@@ -39,6 +39,11 @@ def run_jobs(
         _end(jobs)
 
 
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def describe_exit(code: int) -> str:
     """Say how a process ended; `code` is negative for a signal, as in subprocess."""
     if code >= 0:

@@ -27,6 +27,12 @@ class Tokenizer:
         unknown = self._index[UNKNOWN]
         return [self._index.get(character, unknown) for character in SPACE.join(text.split())]
 
+    def encode_all(self, texts: Sequence[str], threads: int) -> list[list[int]]:
+        """Labels of many transcripts, by so many threads where the units are BPE."""
+        if self._bpe is not None:
+            return self._bpe.encode(list(texts), num_threads=threads)
+        return [self.encode(text) for text in texts]
+
     def decode(self, labels: Sequence[int]) -> str:
         """Words of a label sequence without blanks."""
         text = "".join(self.tokens[label] for label in labels)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from omnirouter.data.errors import UserError
+from omnirouter.data.features import FeatureConfig
 from omnirouter.data.fields import build, checked, load_yaml, override
 from omnirouter.data.sampler import BatchConfig
 from omnirouter.data.specaugment import SpecAugmentConfig
@@ -91,6 +92,7 @@ class ExperimentConfig:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     specaugment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
+    features: FeatureConfig = field(default_factory=FeatureConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)

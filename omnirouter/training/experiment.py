@@ -1,7 +1,6 @@
 """The experiment directory: made once, self-contained, never overwritten by another configuration."""
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -19,7 +18,7 @@ import omnirouter
 from omnirouter.data.errors import UserError
 from omnirouter.data.features import FeatureStats
 from omnirouter.data.fields import build, differences, load_yaml
-from omnirouter.data.files import atomic_dir, atomic_write
+from omnirouter.data.files import atomic_dir, atomic_write, digest
 from omnirouter.data.tokenizer import Tokenizer
 from omnirouter.models.config import ModelConfig
 from omnirouter.models.ctc import CtcModel, parameter_counts
@@ -46,6 +45,8 @@ class Inputs:
     dev: Path
     lang: Path
     init: Path | None = None
+    allow_pipes: bool = False
+    """Whether to run the shell commands in wav.scp, where features are not stored."""
 
     def as_dict(self, need_init: bool = True) -> dict[str, Any]:
         """Paths, and digests of what lies there: the same names with other data are another experiment.
@@ -58,7 +59,7 @@ class Inputs:
         digests: dict[str, str] = {}
         for key, path in _input_files(paths).items():
             if path.exists():
-                digests[key] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+                digests[key] = digest(path)
             elif need_init or not key.startswith("init/"):
                 raise UserError(f"{path} does not exist; {makers[path.name]} makes it")
         return {**{role: str(path) if path else None for role, path in paths.items()}, "digests": digests}

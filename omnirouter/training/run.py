@@ -5,8 +5,7 @@ from pathlib import Path
 
 import torch
 
-from omnirouter.data.dataset import TrainingData, read_feature_dir, training_batches
-from omnirouter.data.features import feature_stats, load_features
+from omnirouter.data.dataset import read_feature_dir, training_batches
 from omnirouter.data.sampler import BucketSampler, Position
 from omnirouter.data.tokenizer import Tokenizer
 from omnirouter.models.ctc import parameter_counts
@@ -25,7 +24,7 @@ from omnirouter.training.experiment import (
 )
 from omnirouter.training.initial import check_initial, initialise
 from omnirouter.training.log import LOG, log_to
-from omnirouter.training.selection import select_trainable
+from omnirouter.training.selection import open_training_data
 from omnirouter.training.trainer import Trainer
 
 
@@ -52,23 +51,18 @@ def _train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.de
     commit = checkout_commit()  # now: it may be another one when training ends
     set_threads(config.training.threads)
     tokenizer = Tokenizer(exp / "lang")
-    utterances = read_feature_dir(inputs.train)
-    labels = [tokenizer.encode(utterance.text) for utterance in utterances]
-    kept = select_trainable(utterances, labels, config, exp / "dropped_utts")
-    utterances, labels = [utterances[i] for i in kept], [labels[i] for i in kept]
-    stats = feature_stats(load_features(utterance.place, utterance.utt_id) for utterance in utterances)
+    data, stats = open_training_data(exp, config, inputs)
     stats.save(exp / "feature_stats.json")
 
     model = build_model(config, tokenizer, stats)
+    dev = read_feature_dir(inputs.dev, inputs.allow_pipes, config.model.n_mels)
     if inputs.init is not None and not has_begun(exp):
         initialise(model, tokenizer.tokens, inputs.init)
     total, active = parameter_counts(model)
-    audio_h = sum(utterance.frames for utterance in utterances) / 360000
     LOG.info("%s: %.2fM parameters, %.2fM active per token, %d units; %d utterances, %.2f h, on %s",
-             exp, total / 1e6, active / 1e6, len(tokenizer.tokens), len(utterances), audio_h, device)  # fmt: skip
-    trainer = Trainer(exp, config, model.to(device), tokenizer, read_feature_dir(inputs.dev))
-    data = TrainingData(utterances, labels, config.specaugment, stats.mean, config.training.seed)
-    sampler = BucketSampler([utterance.frames for utterance in utterances], config.batch, config.training.seed)
+             exp, total / 1e6, active / 1e6, len(tokenizer.tokens), len(data), data.audio_h, device)  # fmt: skip
+    trainer = Trainer(exp, config, model.to(device), tokenizer, dev)
+    sampler = BucketSampler(data.frames, config.batch, config.training.seed)
     if trainer.step == 0:
         for indices in sampler.largest():
             trainer.rehearse(data[Position(), indices, Position()])

@@ -1,3 +1,4 @@
+import hashlib
 import multiprocessing
 import os
 import re
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from omnirouter.data.files import atomic_dir, atomic_write
+from omnirouter.data.files import atomic_dir, atomic_write, digest, write_if_changed
 
 
 def entries(folder: Path) -> list[str]:
@@ -125,3 +126,19 @@ def test_what_an_unreaped_process_has_left_is_removed(tmp_path: Path) -> None:
         file.write("whole")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     zombie.wait()
+
+
+def test_a_file_that_holds_the_text_already_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    write_if_changed(path, "é\n")
+    os.utime(path, ns=(1, 1))
+    write_if_changed(path, "é\n")
+    assert path.stat().st_mtime_ns == 1 and path.read_bytes() == "é\n".encode()
+    write_if_changed(path, "é")
+    assert path.stat().st_mtime_ns != 1 and path.read_bytes() == "é".encode()
+
+
+@pytest.mark.parametrize("size", [0, 5, (1 << 20) + 3])
+def test_digest_is_sha256_of_any_size(tmp_path: Path, size: int) -> None:
+    (tmp_path / "a").write_bytes(b"abcde" * size)
+    assert digest(tmp_path / "a") == hashlib.sha256(b"abcde" * size).hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -9,8 +10,54 @@ import pytest
 from omnirouter.data.errors import UserError
 from omnirouter.data.sampler import BatchConfig, BucketSampler, Position, bounded_batches
 
+Batches = list[list[int]]
 FRAMES = np.random.default_rng(0).integers(50, 1500, 997)
 CONFIG = BatchConfig(max_batch_s=60, buckets=8)
+
+
+def plain_epoch(frames: np.ndarray, config: BatchConfig, seed: int, epoch: int) -> Batches:
+    """An epoch as it was defined first, with a Python list for each batch: trainings depend on this very order."""
+    rng = np.random.default_rng((seed, epoch))
+    batches: Batches = []
+    for bucket in np.array_split(np.argsort(frames, kind="stable"), min(config.buckets, len(frames))):
+        longest, first = 0, len(batches)
+        for index in map(int, rng.permutation(bucket)):
+            longest = max(longest, int(frames[index]))
+            if len(batches) == first or (len(batches[-1]) + 1) * longest > config.max_batch_s * 100:
+                batches.append([])
+                longest = int(frames[index])
+            batches[-1].append(index)
+    if epoch < config.sortagrad_epochs:
+        return sorted(batches, key=lambda batch: int(frames[batch].max()))
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, list])
+def test_epochs_and_largest_batches_are_those_of_the_plain_definition(dtype: type) -> None:
+    rng = np.random.default_rng(5)
+    for count in (1, 2, 3, 70, 2000, 70_000 if dtype is np.int32 else 300):
+        frames = rng.integers(0, 9, count) if count < 100 else rng.integers(0, 1500, count)
+        for config in (CONFIG, BatchConfig(max_batch_s=9, max_utterance_s=9, buckets=1, sortagrad_epochs=1)):
+            sampler = BucketSampler(frames.tolist() if dtype is list else frames.astype(dtype), config, seed=count)
+            for epoch in (0, 1, 0, 3):
+                assert list(sampler.epoch(epoch)) == plain_epoch(frames, config, count, epoch)
+            first = plain_epoch(frames, config, count, 0)
+            padded = max(first, key=lambda batch: len(batch) * int(frames[batch].max()))  # noqa: B023
+            valid = max(first, key=lambda batch: int(frames[batch].sum()))  # noqa: B023
+            assert sampler.largest() == ([padded] if padded is valid else [padded, valid])
+
+
+def test_an_epoch_costs_a_few_bytes_an_utterance_however_many_there_were() -> None:
+    frames = np.random.default_rng(0).integers(50, 1500, 200_000).astype(np.int32)
+    tracemalloc.start()
+    try:
+        sampler, held = BucketSampler(frames, BatchConfig(), seed=1), []
+        for epoch in range(3):
+            next(sampler.batches_from(Position(epoch=epoch)))
+            held.append(tracemalloc.get_traced_memory()[0] / len(frames))
+    finally:
+        tracemalloc.stop()
+    assert max(held) < 16 and held[2] < held[0] + 1  # lists of Python numbers would be more than 40
 
 
 def test_each_epoch_has_every_utterance_once_within_the_bound() -> None:
@@ -19,7 +66,7 @@ def test_each_epoch_has_every_utterance_once_within_the_bound() -> None:
         batches = sampler.epoch(epoch)
         assert sorted(itertools.chain(*batches)) == list(range(997))
         assert max(len(batch) * FRAMES[batch].max() for batch in batches) <= 6000
-    assert sampler.epoch(0) != sampler.epoch(1)
+    assert list(sampler.epoch(0)) != list(sampler.epoch(1))
 
 
 def test_buckets_keep_padding_low() -> None:
@@ -55,7 +102,7 @@ def test_first_epochs_go_from_short_to_long() -> None:
         longest = [int(FRAMES[batch].max()) for batch in sampler.epoch(epoch)]
         assert (longest == sorted(longest)) == (epoch < 2)
         assert sorted(itertools.chain(*sampler.epoch(epoch))) == list(range(997))
-    assert sampler.epoch(0) != sampler.epoch(1)
+    assert list(sampler.epoch(0)) != list(sampler.epoch(1))
 
 
 def test_bounded_batches_by_hand() -> None:

@@ -66,4 +66,4 @@ def test_hours_do_not_mix(run: Callable[..., tuple[Path, str]], corpus: Path) ->
     assert f"{corpus}/LibriSpeech/train-other-500: no such folder" in output
     assert not (recipe / "data/train_960").exists()
     _, output = run("--hours", "100", "--stage", "4", code=1)
-    assert "lacks data/lang_bpe1024/tokens.txt" in output and "data/train_100_sp/feats.scp (stage 2" in output
+    assert "lacks data/lang_bpe1024/tokens.txt" in output and "data/train_100_sp/utt2num_frames (stage 2" in output

@@ -112,7 +112,7 @@ def test_a_stage_without_its_input_names_it_and_its_stage(make_clone: Callable[[
     messages = {
         "2": "stage 2 fbank train lacks data/train/wav.scp (stage 1 makes it); run with --stage 1",
         "3": "stage 3 tokenizer lacks data/train/text (stage 1 makes it); run with --stage 1",
-        "4": "data/train/feats.scp (stage 2 makes it)",
+        "4": "data/train/utt2num_frames (stage 2 makes it)",
         "5": "stage 5 decode dev lacks exp/omnirouter/model.pt (stage 4 makes it)",
         "6": "stage 6 score dev lacks exp/omnirouter/decode_dev/text (stage 5 makes it)",
         "7": "stage 7 analyse routing test lacks exp/omnirouter/model.pt (stage 4 makes it)",

@@ -20,6 +20,7 @@ BAD = {
     "headline": ("mini", ["--headline", "cer"], "--headline must be raw or whisper, not 'cer'"),
     "ngpu": ("mini", ["--ngpu", "2"], "--ngpu must be 0 or 1, not '2'"),
     "deep": ("mini", ["--deep", "yes"], "--deep must be auto, true or false, not 'yes'"),
+    "features": ("mini", ["--features", "none"], "--features must be stored, compressed or on_the_fly, not 'none'"),
     "corpus of its own": ("mini", ["--corpus-dir", "/"], "the mini corpus is made on this machine"),
     "pipes": ("an4", ["--allow-pipes"], "--allow-pipes is for a corpus of your own"),
     "no corpus": ("own", [], "no --corpus-dir: name the folder that holds your data directories train, dev, test"),

@@ -1,39 +1,129 @@
-"""Which utterances CTC cannot be trained on."""
+"""What training takes of its data: which utterances CTC cannot be trained on, and the statistics of the others."""
 
+import itertools
+import tracemalloc
 from pathlib import Path
 
+import kaldiio
+import numpy as np
 import pytest
+import torch
 
-from omnirouter.data.dataset import FeatureUtterance
+from omnirouter.data.dataset import TrainingData, load_row
 from omnirouter.data.errors import UserError
-from omnirouter.data.sampler import BatchConfig
+from omnirouter.data.features import FeatureConfig, feature_stats
+from omnirouter.data.index import Index, open_index
+from omnirouter.data.sampler import BatchConfig, BucketSampler, Position
+from omnirouter.data.tables import write_table
+from omnirouter.data.tokenizer import train_tokenizer
+from omnirouter.training import selection
 from omnirouter.training.config import ExperimentConfig
-from omnirouter.training.selection import select_trainable
+from omnirouter.training.experiment import Inputs
+from omnirouter.training.run import train
+from omnirouter.training.selection import open_stats, select_trainable
 
 CONFIG = ExperimentConfig(batch=BatchConfig(min_utterance_s=0.05, max_utterance_s=20, max_batch_s=20))
 
 
-def select(cases: list[tuple[str, int, list[int]]], listing: Path) -> list[int]:
-    utterances = [FeatureUtterance(key, "", frames, "") for key, frames, _ in cases]
-    return select_trainable(utterances, [labels for *_, labels in cases], CONFIG, listing)
+def select(cases: list[tuple[str, int, str]], folder: Path) -> list[int]:
+    """Rows that are kept of utterances of an id, frames and characters."""
+    folder.mkdir()
+    for name, column in (("utt2num_frames", 1), ("text", 2)):
+        write_table(folder / name, {case[0]: str(case[column]) for case in cases})
+    write_table(folder / "feats.scp", {key: f"{key}.ark:0" for key, *_ in cases})
+    train_tokenizer("ABC", "char", 0, folder / "lang")
+    return select_trainable(open_index(folder, folder / "lang"), CONFIG, folder / "dropped").tolist()
 
 
-def test_impossible_utterances_are_listed_with_their_reason(tmp_path: Path) -> None:
+@pytest.mark.parametrize("block", [1 << 20, 4, 1])
+def test_impossible_utterances_are_listed_with_their_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr(selection, "BLOCK", block)
     cases = [
-        ("fits", 12, [1, 2, 3]),  # 3 tokens of 4 frames for 3 labels
-        ("one-short", 11, [1, 2, 3]),
-        ("repeats", 16, [1, 1, 2, 2]),  # needs 4 + 2 tokens, has 4
-        ("repeats-fit", 24, [1, 1, 2, 2]),
-        ("long", 2001, [1]),
-        ("short", 4, [1]),
+        ("fits", 12, "ABC"),  # 3 tokens of 4 frames for 3 labels
+        ("long", 2001, "A"),
+        ("one-short", 11, "ABC"),
+        ("repeats", 16, "AABB"),  # needs 4 + 2 tokens, has 4
+        ("repeats-fit", 24, "AABB"),
+        ("short", 4, "A"),
     ]
-    assert select(cases, tmp_path / "dropped") == [0, 3]
-    dropped = dict(line.split(" ", 1) for line in (tmp_path / "dropped").read_text().splitlines())
-    assert sorted(dropped) == ["long", "one-short", "repeats", "short"]
-    assert dropped["repeats"] == "4 encoder frames are too few for 4 labels with 2 repeats"
-    assert "max_utterance_s" in dropped["long"]
+    assert select(cases, tmp_path / "data") == [0, 4]
+    assert (tmp_path / "data/dropped").read_text().splitlines() == [
+        "long 20.01 s is outside batch.min_utterance_s … batch.max_utterance_s",
+        "one-short 2 encoder frames are too few for 3 labels with 0 repeats",
+        "repeats 4 encoder frames are too few for 4 labels with 2 repeats",
+        "short 0.04 s is outside batch.min_utterance_s … batch.max_utterance_s",
+    ]
 
 
 def test_nothing_left_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no training utterance is left"):
-        select([("a", 4, [1, 2])], tmp_path / "dropped")
+        select([("a", 4, "AB")], tmp_path / "data")
+
+
+def test_statistics_are_of_all_frames_or_of_a_drawn_part_and_computed_once(
+    inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, rows = open_index(inputs.train, inputs.lang), np.arange(60, dtype=np.int32)
+    taken: list[list[int]] = []
+
+    def features_of(index: Index, rows: np.ndarray, workers: int) -> list[np.ndarray]:
+        taken.append(rows.tolist())
+        return [load_row(index, row) for row in rows]
+
+    monkeypatch.setattr(selection, "features_of", features_of)
+    part = ExperimentConfig(features=FeatureConfig(stats_h=15 / 3600))
+    for _, (config, kept) in itertools.product(range(2), ((CONFIG, rows), (CONFIG, rows[5:50]), (part, rows))):
+        stats = open_stats(index, kept, config)
+        again = feature_stats(load_row(index, row) for row in taken[-1])
+        if config is CONFIG and len(kept) == 60:
+            whole = stats
+    assert taken[:2] == [list(range(60)), list(range(5, 50))] and len(taken) == 3  # not again the second time
+    drawn = [int(index.frames[row]) for row in taken[2]]
+    assert sorted(set(taken[2])) == taken[2] and sum(drawn) >= 1500 > sum(drawn) - max(drawn)
+    np.testing.assert_array_equal(stats.mean, again.mean)  # to the last bit, though read from a file
+    np.testing.assert_array_equal(stats.std, again.std)
+    assert stats.frames == sum(drawn) and not np.array_equal(stats.mean, whole.mean)
+
+
+def test_a_large_set_adds_bytes_to_a_training_not_objects(tmp_path: Path) -> None:
+    """Of what begins a training, the statistics alone are left out: they load features."""
+    count, data_dir = 200_000, tmp_path / "data"
+    data_dir.mkdir()
+    formats = {
+        "feats.scp": lambda i: f"fbank/feats.{i % 4}.ark:{i * 1000}",
+        "utt2num_frames": lambda i: str(1 + i * 7919 % 2100),
+        "text": lambda i: f"A BC {'CAB' * (i % 5)}",
+    }
+    for name, value in formats.items():
+        (data_dir / name).write_text("".join(f"utt{i:06d} {value(i).strip()}\n" for i in range(count)))
+    train_tokenizer("ABC", "char", 0, tmp_path / "lang")
+    open_index(data_dir, tmp_path / "lang")
+    tracemalloc.start()
+    try:
+        index = open_index(data_dir, tmp_path / "lang")
+        kept = select_trainable(index, CONFIG, tmp_path / "dropped")
+        data = TrainingData(index, kept, CONFIG.specaugment, np.zeros(80), 1)
+        sampler = BucketSampler(data.frames, CONFIG.batch, 1)
+        position, indices = next(sampler.batches_from(Position(9, 1, 5000)))
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert (position, len(data)) == (Position(9, 1, 5000), len(kept)) and 0.9 * count < len(kept) < count
+    assert held / count < 32  # a dictionary's entry for each, or a list's number, would be more
+
+
+def test_dev_features_of_another_width_are_refused_before_the_first_step(
+    tmp_path: Path, inputs: Inputs, config: ExperimentConfig
+) -> None:
+    kaldiio.save_ark(str(tmp_path / "dev/utt000.ark"), {"utt000": np.zeros((50, 40), np.float32)})
+    message = f"{tmp_path}/dev: its features have 40 values a frame .utterance utt000., but the model takes 80"
+    with pytest.raises(UserError, match=message):
+        train(tmp_path / "exp/a", config, inputs, torch.device("cpu"))
+    assert not list((tmp_path / "exp/a/checkpoints").iterdir())
+
+
+def test_hours_of_statistics_must_be_positive() -> None:
+    with pytest.raises(UserError, match="features.stats_h: must be positive, is 0"):
+        FeatureConfig(stats_h=0)

@@ -30,6 +30,7 @@ nj=4                # parallel jobs of stage 2
 ngpu=               # GPUs to use: 0 or 1; by default one if there is one
 force=false         # run stages even when they are up to date
 restart=false       # train from the beginning, dropping what exp/NAME has
+features=stored     # stage 2 stores features (stored), in a quarter of the space (compressed), or not (on_the_fly)
 deep=auto           # stage 1 decodes every audio file: true, false (headers only), auto (true below 10 000 utterances)
 allow_pipes=false   # run the shell commands in wav.scp lines that end in | (your own corpus only)
 # Options that a recipe's run.sh sets
@@ -52,6 +53,10 @@ within() { ((stage <= $1 && $1 <= stop_stage)); }
 from_caller() { # prints the path $1, which may be meant from where the user stands or from the recipe
     if [[ $1 == [!/]* && $caller_dir != "$recipe_dir" && -e $caller_dir/$1 ]]; then echo "$caller_dir/$1"; else echo "$1"; fi
 }
+find_features() { # sets ${features_of}: what a stage reads that needs the features of the set $1
+    features_of=(--from 2 "data/$1/utt2num_frames" --optional "data/$1/feats.scp")
+    [[ -e data/$1/feats.scp ]] || features_of+=("data/$1"/{segments,utt2speed} --audio-of "data/$1/wav.scp")
+}
 step() { # runs a step unless it is up to date: its name, what it reads and writes, --, the command
     python -m omnirouter.bin.stage --parent $$ "${force_flag[@]}" --name "$@"
 }
@@ -60,29 +65,9 @@ step() { # runs a step unless it is up to date: its name, what it reads and writ
 . "$recipe_dir/utils/parse_options.sh"
 cd "$recipe_dir"
 
-[[ -n $corpus ]] || die "no --corpus: call a recipe's run.sh, which names it"
-[[ $stage == [0-7] && $stop_stage == [0-7] && $stage -le $stop_stage ]] ||
-    die "--stage $stage --stop-stage $stop_stage: give stages from 0 to 7, the first not after the last"
-[[ $token_type == bpe || $token_type == char ]] || die "--token-type must be bpe or char, not '$token_type'"
-[[ $headline == raw || $headline == whisper ]] || die "--headline must be raw or whisper, not '$headline'"
 [[ $ngpu =~ ^[01]?$ ]] || die "--ngpu must be 0 or 1, not '$ngpu'"
-[[ $deep == auto || $deep == true || $deep == false ]] || die "--deep must be auto, true or false, not '$deep'"
-[[ $corpus != kaldi || -n $corpus_dir || $stage -gt 1 ]] ||
-    die "no --corpus-dir: name the folder that holds your data directories $train_set, $dev_set, ${test_sets// /, }"
-[[ $corpus == kaldi ]] || ! $allow_pipes ||
-    die "--allow-pipes is for a corpus of your own (egs/own): $corpus has no shell commands in wav.scp"
-[[ $corpus != mini || -z $corpus_dir ]] || die "the mini corpus is made on this machine: it takes no --corpus-dir"
-if [[ -n $config ]]; then config=$(from_caller "$config"); else config=conf/omnirouter.yaml; fi
-corpus_dir=$(from_caller "$corpus_dir")
-[[ -n $name ]] || name=$(basename "$config" .yaml)
-[[ $name && $name != .* && $name != *[/[:space:][:cntrl:]]* ]] ||
-    die "--name '$name': give a name for a folder in exp/, without / or spaces, not beginning with a dot"
-exp=exp/$name
-if [[ -n $init ]] && within 4; then
-    if [[ -d exp/$init ]]; then init=exp/$init; else init=$(from_caller "$init"); fi
-    [[ ! $init -ef $exp ]] || die "--init $init is the experiment itself: give another --name to what starts from it"
-    [[ -f $init/model.pt ]] || die "--init: no $init/model.pt: give a trained experiment, as a name in exp/ or a path"
-fi
+# shellcheck source=egs/TEMPLATE/asr1/utils/check_options.sh
+. utils/check_options.sh
 # shellcheck source=egs/TEMPLATE/asr1/path.sh
 . ./path.sh
 # shellcheck source=egs/TEMPLATE/asr1/cmd.sh
@@ -97,8 +82,9 @@ elif [[ -n $downloaded ]]; then
     corpus_flags+=(--corpus-dir "$downloaded")
     corpus_input=(--from 0 "$downloaded")
 fi
-paths_flag=() pipe_flag=() deep_flag=() gpu_flag=() force_flag=()
+paths_flag=() pipe_flag=() features_flag=() deep_flag=() gpu_flag=() force_flag=()
 ! $allow_pipes || pipe_flag=(--allow-pipes)
+[[ $features == stored ]] || features_flag=(--features "$features")
 case $deep in true) deep_flag=(--deep) ;; false) deep_flag=(--no-deep) ;; esac
 read -ra eval_sets <<<"$dev_set $test_sets"
 all_sets=("$train_set" "${eval_sets[@]}")
@@ -117,6 +103,7 @@ fi
 train_flags=(--config "$config" --set="$set")
 ! within 4 || python -m omnirouter.bin.check_config "${train_flags[@]}" # a mistake shows now, not after the download
 [[ -z $init ]] || train_flags+=(--init "$init")
+train_flags+=("${pipe_flag[@]}")
 [[ -z $ngpu ]] || gpu_flag=(--ngpu "$ngpu")
 ! $restart || train_flags+=(--restart)
 ! $force || force_flag=(--force)
@@ -148,12 +135,13 @@ if within 2; then
             -- python -m omnirouter.bin.perturb_speed "data/$train_set" --factors "$speed_perturb" \
             --output "data/$train" "${pipe_flag[@]}"
     fi
+    if [[ $features == on_the_fly ]]; then made=--optional-output; else made=--output; fi
     for dataset in "$train" "${eval_sets[@]}"; do
         step "2 fbank $dataset" --record "data/.stage/fbank_$dataset.json" --audio-of "data/$dataset/wav.scp" \
             --from 1 "data/$dataset/wav.scp" --optional "data/$dataset"/{segments,utt2speed} \
-            --output "fbank/$dataset" "data/$dataset"/{feats.scp,utt2num_frames} \
-            -- python -m omnirouter.bin.compute_fbank "data/$dataset" --output "fbank/$dataset" "${pipe_flag[@]}" \
-            -- --nj "$nj" --job-prefix "$job_prefix"
+            "$made" "fbank/$dataset" "data/$dataset/feats.scp" --output "data/$dataset/utt2num_frames" \
+            -- python -m omnirouter.bin.compute_fbank "data/$dataset" --output "fbank/$dataset" "${features_flag[@]}" \
+            "${pipe_flag[@]}" -- --nj "$nj" --job-prefix "$job_prefix"
     done
 fi
 
@@ -165,16 +153,17 @@ fi
 
 if within 4; then
     step "4 train $name" --prefix "$gpu_prefix" --given "$config" --from 3 "$lang/tokens.txt" \
-        --from 1 "data/$train_set/text" "data/$dev_set/text" --from 2 "data/$train/feats.scp" "data/$dev_set/feats.scp" \
+        --from 1 "data/$train_set/text" "data/$dev_set/text" --from 2 "data"/{"$train","$dev_set"}/utt2num_frames \
         -- python -m omnirouter.bin.train --train "data/$train" --dev "data/$dev_set" \
         --lang "$lang" --exp "$exp" "${train_flags[@]}" "${gpu_flag[@]}"
 fi
 
 if within 5; then
     for dataset in "${eval_sets[@]}"; do
+        find_features "$dataset"
         step "5 decode $dataset" --record "$exp/.stage/decode_$dataset.json" --prefix "$gpu_prefix" \
-            --from 4 "$exp/model.pt" --from 2 "data/$dataset/feats.scp" --output "$exp/decode_$dataset/text" \
-            -- python -m omnirouter.bin.decode --exp "$exp" --data "data/$dataset" -- "${gpu_flag[@]}"
+            --from 4 "$exp/model.pt" "${features_of[@]}" --output "$exp/decode_$dataset/text" \
+            -- python -m omnirouter.bin.decode --exp "$exp" --data "data/$dataset" -- "${gpu_flag[@]}" "${pipe_flag[@]}"
     done
 fi
 
@@ -190,9 +179,11 @@ fi
 if within 7; then
     read -ra routing_sets <<<"$test_sets"
     for dataset in "${routing_sets[@]}"; do
+        find_features "$dataset"
         step "7 analyse routing $dataset" --record "$exp/.stage/routing_$dataset.json" --prefix "$gpu_prefix" \
-            --from 4 "$exp/model.pt" --from 2 "data/$dataset/feats.scp" --optional-output "$exp/routing_$dataset" \
-            -- python -m omnirouter.bin.analyse_routing --exp "$exp" --data "data/$dataset" -- "${gpu_flag[@]}"
+            --from 4 "$exp/model.pt" "${features_of[@]}" --optional-output "$exp/routing_$dataset" \
+            -- python -m omnirouter.bin.analyse_routing --exp "$exp" --data "data/$dataset" \
+            -- "${gpu_flag[@]}" "${pipe_flag[@]}"
     done
 fi
 

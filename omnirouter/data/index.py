@@ -1,0 +1,144 @@
+"""The index of a training set: all that training needs of its tables, in files that processes map and share."""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from omnirouter.data.building import build
+from omnirouter.data.datadir import Utterance, parse_recording
+from omnirouter.data.errors import UserError
+from omnirouter.data.features import Place
+from omnirouter.data.files import atomic_dir
+from omnirouter.data.tokenizer import Tokenizer
+
+VERSION = 1
+SOURCES = ("text", "utt2num_frames", "feats.scp", "wav.scp", "segments", "utt2speed")
+STATE = ".state.json"
+
+
+class Index:
+    """N utterances in order of id. The arrays are maps of files, of which only what is used takes memory, shared."""
+
+    def __init__(self, folder: Path, allow_pipes: bool = False) -> None:
+        self.folder, self._allow_pipes = folder, allow_pipes
+        files = json.loads((folder / "files.json").read_text())
+        self._maps = {name: _map(folder / name, np.dtype(kind)) for name, kind in files.items()}
+        self.frames = self._maps["frames"]
+        """Feature frames of each utterance, int32 (N,)."""
+        self.least_tokens = self._maps["least_tokens"]
+        """Encoder frames that CTC needs at least: one a label, and a blank between equal ones; int32 (N,)."""
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Index, (self.folder, self._allow_pipes)  # another process maps the files itself
+
+    def utt_id(self, row: int) -> str:
+        """Id of an utterance."""
+        return self._text("ids", row)
+
+    def labels(self, row: int) -> list[int]:
+        """Labels of an utterance, without blanks."""
+        return self._part("labels", row).tolist()
+
+    def label_count(self, row: int) -> int:
+        """Number of labels of an utterance."""
+        return len(self._part("labels", row))
+
+    def place(self, row: int) -> Place:
+        """Where the features of an utterance are."""
+        maps = self._maps
+        if self.is_stored:
+            return f"{self._text('archives', int(maps['archive'][row]))}:{maps['offset'][row]}"
+        utt_id, end_s = self.utt_id(row), float(maps["end_s"][row])
+        try:
+            recording = parse_recording(self._text("recordings", int(maps["recording"][row])), self._allow_pipes)
+        except ValueError as error:
+            raise UserError(f"utterance {utt_id}: its entry in wav.scp {'; '.join(error.args)}") from error
+        return Utterance(
+            utt_id=utt_id,
+            recording=recording,
+            text="",
+            speaker="",
+            start_s=float(maps["start_s"][row]),
+            end_s=None if np.isnan(end_s) else end_s,
+            speed=float(maps["speed"][row]),
+        )
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether features are stored, not computed from audio."""
+        return "archive" in self._maps
+
+    def _part(self, name: str, row: int) -> np.ndarray:
+        ends = self._maps[f"{name}_end"]
+        return self._maps[name][ends[row - 1] if row else 0 : ends[row]]
+
+    def _text(self, name: str, row: int) -> str:
+        return self._part(name, row).tobytes().decode()
+
+
+def open_index(data_dir: Path, lang_dir: Path, allow_pipes: bool = False) -> Index:
+    """Open the index of a data directory with the labels of a tokenizer; built first if there is none, or an old one.
+
+    Of several processes that want it one builds, the others wait. `UserError` for what is missing or wrong in a table.
+    """
+    for name, maker in (("utt2num_frames", "stage 2"), ("text", "stage 1")):
+        if not (data_dir / name).exists():
+            raise UserError(f"{data_dir / name} does not exist; {maker} makes it")
+    folder = data_dir / f"index_{_digest(lang_dir)}"
+    if not _is_current(folder, data_dir):
+        with _alone(data_dir / ".index.lock"):
+            if not _is_current(folder, data_dir):
+                with atomic_dir(folder) as temporary:
+                    state = _state(data_dir)
+                    files = build(temporary, data_dir, Tokenizer(lang_dir))
+                    (temporary / "files.json").write_text(json.dumps(files, indent=1) + "\n")
+                    (temporary / STATE).write_text(json.dumps(state))
+    return Index(folder, allow_pipes)
+
+
+def _digest(lang_dir: Path) -> str:
+    contents = (path.read_bytes() for path in (lang_dir / "tokens.txt", lang_dir / "bpe.model") if path.exists())
+    return hashlib.sha256(b"".join(contents)).hexdigest()[:16]
+
+
+def _state(data_dir: Path) -> dict[str, Any]:
+    """Return what changes with the tables: their sizes and times."""
+    state: dict[str, Any] = {"version": VERSION}
+    for name in SOURCES:
+        path = data_dir / name
+        state[name] = [path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else None
+    return state
+
+
+def _is_current(folder: Path, data_dir: Path) -> bool:
+    try:
+        return json.loads((folder / STATE).read_text()) == _state(data_dir)
+    except (OSError, ValueError):
+        return False
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold a lock, waiting for it; it ends with this process, however that ends."""
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks: two processes may then build the same index, one for nothing
+            pass
+        yield
+
+
+def _map(path: Path, kind: np.dtype) -> np.ndarray:
+    if os.path.getsize(path) == 0:  # nothing to map
+        return np.zeros(0, kind)
+    return np.memmap(path, kind, "r").view(np.ndarray)

@@ -1,0 +1,152 @@
+#!/usr/bin/env python
+"""Makes a training set of millions of utterances, and measures what it costs to start training on it.
+
+    python tools/large_set.py make DIR [--utterances N]
+    python tools/large_set.py measure DIR [--workers N]
+
+`make` writes DIR/data: segments of some hour-long FLAC files of noise, about 16 s each, with made-up transcripts of 40
+words, and DIR/lang, a BPE tokenizer. For 11 million utterances, as Libriheavy large has, it takes about 3 GB. `measure`
+builds the index, then prints for a training that begins, for one that begins again (with feature statistics at hand),
+and for one that goes on in the middle of an epoch: the seconds to the first batch, and the memory that is added to a
+process with everything imported and an empty trainer's model made. Pages of the index, which all processes share, are
+not counted. Linux only.
+"""
+
+import argparse
+import multiprocessing
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from omnirouter.data.files import atomic_dir
+from omnirouter.data.tokenizer import Tokenizer, train_tokenizer
+
+RATE_HZ, HOUR_S, RECORDINGS = 16000, 3600, 4
+BLOCK = 100_000
+STARTS = ("begin", "begin_again", "go_on")
+
+
+def make(folder: Path, utterances: int) -> None:
+    """Write recordings, tokenizer and data directory."""
+    rng = np.random.default_rng(0)
+    for i in range(RECORDINGS):
+        path = folder / f"rec{i}.flac"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, rng.integers(-99, 99, HOUR_S * RATE_HZ, dtype=np.int16), RATE_HZ)
+    syllables = [a + b for a in "BDFGKLMNPRSTVZ" for b in "AEIOU"]
+    words = ["".join(rng.choice(syllables, rng.integers(1, 4))) for _ in range(5000)]
+    sentences = [" ".join(rng.choice(words, rng.integers(5, 75))) for _ in range(10_000)]
+    train_tokenizer(sentences, "bpe", 2000, folder / "lang")
+    with atomic_dir(folder / "data") as data:
+        (data / "wav.scp").write_text("".join(f"rec{i} {folder.resolve()}/rec{i}.flac\n" for i in range(RECORDINGS)))
+        with open(data / "text", "w") as text, open(data / "segments", "w") as segments:
+            with open(data / "utt2num_frames", "w") as frames:
+                for start in range(0, utterances, BLOCK):
+                    _write_block(range(start, min(start + BLOCK, utterances)), rng, sentences, (text, segments, frames))
+
+
+def _write_block(numbers: range, rng: np.random.Generator, sentences: list[str], files: tuple) -> None:
+    """Write lines of text, segments and utt2num_frames; times are of whole milliseconds, and so of whole samples."""
+    text, segments, frames = files
+    lengths_ms = rng.integers(2000, 30_000, len(numbers))
+    begins_ms = rng.integers(0, 1000 * HOUR_S - lengths_ms).tolist()
+    for i, begin, length in zip(numbers, begins_ms, lengths_ms.tolist(), strict=True):
+        key = f"book{i // 1000:05d}-chapter-{i % 1000:03d}"
+        text.write(f"{key} {sentences[i % len(sentences)]}\n")
+        segments.write(f"{key} rec{i % RECORDINGS} {begin / 1000:.3f} {(begin + length) / 1000:.3f}\n")
+        frames.write(f"{key} {1 + (16 * length - 400) // 160}\n")
+
+
+def measure(folder: Path, workers: int) -> None:
+    """Build the index, then start three times in processes of their own, and print what each start costs."""
+    from omnirouter.data.index import open_index
+
+    started_s = time.monotonic()
+    index = open_index(folder / "data", folder / "lang")
+    print(f"index of {len(index)} utterances: opened or built in {time.monotonic() - started_s:.1f} s", flush=True)
+    for stale in index.folder.glob("stats_*.json"):
+        stale.unlink()
+    del index
+    for start in STARTS:
+        command = [sys.executable, __file__, start, str(folder), "--workers", str(workers)]
+        subprocess.run(command, check=True)
+
+
+def start_training(folder: Path, workers: int, start: str) -> None:
+    """Do what training does with its data up to the first batch."""
+    import torch
+
+    from omnirouter.data.dataset import training_batches
+    from omnirouter.data.features import FeatureStats
+    from omnirouter.data.sampler import BatchConfig, BucketSampler, Position
+    from omnirouter.models.config import ModelConfig
+    from omnirouter.training.config import ExperimentConfig, TrainingConfig
+    from omnirouter.training.experiment import Inputs, build_model
+    from omnirouter.training.selection import open_training_data
+    from omnirouter.training.trainer import make_optimizer
+
+    torch.set_num_threads(1)
+    config = ExperimentConfig(
+        model=ModelConfig(layers=2, dim=64, heads=2, ffn_dim=128),
+        batch=BatchConfig(max_batch_s=1575, buckets=100),
+        training=TrainingConfig(workers=workers),
+    )
+    exp = folder / "exp"
+    exp.mkdir(exist_ok=True)
+    if not (exp / "lang").exists():
+        (exp / "lang").symlink_to(folder.resolve() / "lang")
+    model = build_model(config, Tokenizer(folder / "lang"), FeatureStats(np.zeros(80), np.ones(80), 1))
+    make_optimizer(model, config.optim)
+    before_mb, started_s = _memory_mb("self", "Anonymous"), time.monotonic()
+    inputs = Inputs(folder / "data", folder / "data", folder / "lang")
+    inputs.as_dict()
+    digests_s = time.monotonic() - started_s
+    data, _ = open_training_data(exp, config, inputs)
+    data_s = time.monotonic() - started_s - digests_s
+    sampler = BucketSampler(data.frames, config.batch, config.training.seed)
+    if start == STARTS[-1]:
+        first = Position(len(data) // 70, 1, len(data) // 200)  # about the middle of the second epoch
+    else:
+        sampler.largest()
+        first = Position()
+    batches = training_batches(data, sampler, first, workers)
+    batch, total_s = next(batches), time.monotonic() - started_s
+    added_mb = _memory_mb("self", "Anonymous") - before_mb
+    loaders = [f"{_memory_mb(child.pid, 'Private_Dirty'):.0f}" for child in multiprocessing.active_children()]
+    print(
+        f"{start}: first batch ({batch.position}, {len(batch.utt_ids)} utterances) after {total_s:.1f} s, of which the "
+        f"inputs' digests took {digests_s:.1f} s, selection and statistics {data_s:.1f} s; {added_mb:.0f} MB of memory "
+        f"added that no file backs; of each loading process {' '.join(loaders)} MB are its own",
+        flush=True,
+    )
+    del batches  # ends the workers
+
+
+def _memory_mb(pid: int | str, kind: str) -> float:
+    """One of the sums of /proc/PID/smaps_rollup in megabytes."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:")) / 1000
+
+
+def main() -> None:
+    """Parse arguments and make or measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("make", "measure", *STARTS), help="the last three are for `measure`")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--utterances", type=int, default=11_000_000, help="to make")
+    parser.add_argument("--workers", type=int, default=1, help="processes that load batches while measuring")
+    args = parser.parse_args()
+    if args.what == "make":
+        make(args.folder, args.utterances)
+    elif args.what == "measure":
+        measure(args.folder, args.workers)
+    else:
+        start_training(args.folder, args.workers, args.what)
+
+
+if __name__ == "__main__":
+    main()
