@@ -45,6 +45,30 @@ def test_dispatch_equals_one_hot_reference(k: int, tokens: int, skew: list[float
         torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.skipif(not hasattr(F, "grouped_mm"), reason="this torch has no grouped_mm")
+@pytest.mark.parametrize("skew", [[0.0, 0, 0, 0], [8.0, 0, 0, 0], [0.0, 0, -99, -99]], ids=["even", "skewed", "empty"])
+@pytest.mark.parametrize("k", [1, 2])
+def test_grouped_dispatch_equals_the_loop(monkeypatch: pytest.MonkeyPatch, k: int, skew: list[float]) -> None:
+    torch.manual_seed(0)
+    experts = Experts(16, 24, 4, dropout=0.0)
+    x = torch.randn(300, 16, requires_grad=True)
+    routing = random_routing(300, torch.tensor(skew), k)
+    direction = torch.randn(300, 16)
+    inputs = [x, routing.probs_TN, *experts.parameters()]
+    wanted = experts(x, routing)
+    monkeypatch.setattr(Experts, "_can_group", lambda *_: True)  # on a GPU it is for bf16 alone; the CPU's takes fp32
+    monkeypatch.setattr(Experts, "_loop", None)
+    got = experts(x, routing)
+    torch.testing.assert_close(got, wanted)
+    gradients = [torch.autograd.grad(y, inputs, direction, retain_graph=True) for y in (got, wanted)]
+    for mine, its in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = experts(x, routing)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), wanted, rtol=0.02, atol=0.02)
+
+
 def test_empty_expert_has_a_zero_gradient_not_none() -> None:
     experts = Experts(8, 8, 3, dropout=0.0)
     probs = torch.tensor([[0.8, 0.1, 0.1]] * 5)
