@@ -22,7 +22,7 @@ EXTRAS: dict[str, dict[str, str]] = {  # of setup.py -> the same
     "mini": {"espeakng-loader": "espeakng_loader"},
     "lhotse": {"lhotse": "lhotse"},
     "tensorboard": {"tensorboard": "tensorboard"},
-    "bench": {"kaldi-native-fbank": "kaldi_native_fbank", "lhotse": "lhotse", "transformers": "transformers"},
+    "bench": {"kaldi-native-fbank": "kaldi_native_fbank", "lhotse": "lhotse"},  # transformers needs Python 3.11
     "test": {
         "jiwer": "jiwer",
         "openai-whisper": "whisper.normalizers",
