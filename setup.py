@@ -6,11 +6,11 @@ EXTRAS = {
     "mini": ["espeakng-loader>=0.2.4"],
     "lhotse": ["lhotse>=1.30"],
     "tensorboard": ["tensorboard>=2.16"],
+    "bench": ["kaldi-native-fbank>=1.20", "lhotse>=1.30", "transformers>=5.23; python_version >= '3.11'"],
 }
-ALL = sorted(package for packages in EXTRAS.values() for package in packages)
+ALL = sorted({package for packages in EXTRAS.values() for package in packages})
 TEST = [
     "jiwer>=3.0",
-    "kaldi-native-fbank>=1.20",
     "openai-whisper>=20240930",
     "pytest>=8",
     "ruff>=0.9",

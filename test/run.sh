@@ -7,5 +7,5 @@ bash tools/install.sh --quiet --extras test
 export PATH="$PWD/.venv/bin:$PATH" PYTHONUTF8=1
 ruff check .
 ruff format --check .
-find egs test tools .ci -name '*.sh' -type f -print0 | xargs -0 shellcheck -x .ci/run
+find egs test tools .ci -name '*.sh' -type f -print0 | xargs -0 shellcheck -x .ci/run tools/bench/run
 python -m pytest "$@"

@@ -41,6 +41,18 @@ def test_fbank_of_real_speech_equals_kaldi_native_fbank(test_data: Path) -> None
     np.testing.assert_allclose(fbank(wave), native_fbank(wave), atol=2e-3)
 
 
+@pytest.mark.parametrize("level", [0.0, 1e-4, 0.1, 0.9])
+@pytest.mark.parametrize("n_mels", [40, 80])
+def test_fbank_equals_torchaudio(level: float, n_mels: int) -> None:
+    torch, kaldi = pytest.importorskip("torch"), pytest.importorskip("torchaudio.compliance.kaldi")
+    rng = np.random.default_rng(0)
+    wave = (level * rng.standard_normal(16000 * 7 + 123) + level / 3).astype(np.float32)  # longer than two blocks
+    wave[5000:9000] = level  # nothing but an offset
+    scaled = torch.from_numpy(wave).unsqueeze(0) * 32768
+    wanted = kaldi.fbank(scaled, num_mel_bins=n_mels, dither=0.0, sample_frequency=16000)
+    np.testing.assert_allclose(fbank(wave, n_mels), wanted.numpy(), atol=1e-4)
+
+
 def test_shorter_than_a_window_gives_no_frame() -> None:
     assert fbank(np.zeros(399, np.float32)).shape == (0, 80)
 

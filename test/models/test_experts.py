@@ -45,6 +45,77 @@ def test_dispatch_equals_one_hot_reference(k: int, tokens: int, skew: list[float
         torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-5)
 
 
+def plain(experts: Experts, x: Tensor, routing: Routing) -> Tensor:
+    """Top-1 experts one after the other, differentiated by autograd."""
+    y = torch.zeros_like(x)
+    for j in range(len(experts.inner_weight)):
+        tokens = (routing.experts_TK[:, 0] == j).nonzero().squeeze(1)
+        hidden = F.relu(F.linear(x[tokens], experts.inner_weight[j], experts.inner_bias[j]))
+        hidden = F.dropout(hidden, experts.dropout, experts.training)
+        y = y.index_copy(0, tokens, F.linear(hidden, experts.outer_weight[j], experts.outer_bias[j]))
+    return y * routing.weights_TK
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_dropout_and_gradients_are_those_of_plain_layers(dropout: float) -> None:
+    torch.manual_seed(0)
+    experts = Experts(16, 24, 4, dropout)
+    x = torch.randn(300, 16, requires_grad=True)
+    routing = random_routing(300, torch.tensor([2.0, 0, 0, -99]), 1)
+    inputs, direction = [x, routing.probs_TN, *experts.parameters()], torch.randn(300, 16)
+    values, gradients = [], []
+    for run in (plain, Experts.__call__):
+        torch.manual_seed(1)
+        values.append(run(experts, x, routing))
+        gradients.append(torch.autograd.grad(values[-1], inputs, direction, retain_graph=True))
+    assert torch.equal(*values)
+    for its, mine in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, its)
+    if dropout:
+        assert not torch.equal(values[0], experts(x, routing))
+        assert torch.equal(plain(experts.eval(), x, routing), experts(x, routing))
+
+
+def test_under_autocast_experts_compute_in_bf16_and_gradients_are_fp32() -> None:
+    torch.manual_seed(0)
+    experts = Experts(16, 24, 4, 0.0)
+    x, routing = torch.randn(50, 16), random_routing(50, torch.zeros(4), 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = experts(x, routing)
+    assert half.dtype == torch.bfloat16
+    half.float().sum().backward(retain_graph=True)
+    halves = [parameter.grad.clone() for parameter in experts.parameters()]
+    experts.zero_grad()
+    experts(x, routing).sum().backward()
+    for parameter, its in zip(experts.parameters(), halves, strict=True):
+        assert its.dtype == torch.float32
+        torch.testing.assert_close(its, parameter.grad, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.skipif(not hasattr(F, "grouped_mm"), reason="this torch has no grouped_mm")
+@pytest.mark.parametrize("skew", [[0.0, 0, 0, 0], [8.0, 0, 0, 0], [0.0, 0, -99, -99]], ids=["even", "skewed", "empty"])
+@pytest.mark.parametrize("k", [1, 2])
+def test_grouped_dispatch_equals_the_loop(monkeypatch: pytest.MonkeyPatch, k: int, skew: list[float]) -> None:
+    torch.manual_seed(0)
+    experts = Experts(16, 24, 4, dropout=0.0)
+    x = torch.randn(300, 16, requires_grad=True)
+    routing = random_routing(300, torch.tensor(skew), k)
+    direction = torch.randn(300, 16)
+    inputs = [x, routing.probs_TN, *experts.parameters()]
+    wanted = experts(x, routing)
+    monkeypatch.setattr(Experts, "_can_group", lambda *_: True)  # on a GPU it is for bf16 alone; the CPU's takes fp32
+    monkeypatch.setattr(Experts, "_loop", None)
+    got = experts(x, routing)
+    torch.testing.assert_close(got, wanted)
+    gradients = [torch.autograd.grad(y, inputs, direction, retain_graph=True) for y in (got, wanted)]
+    for mine, its in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = experts(x, routing)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), wanted, rtol=0.02, atol=0.02)
+
+
 def test_empty_expert_has_a_zero_gradient_not_none() -> None:
     experts = Experts(8, 8, 3, dropout=0.0)
     probs = torch.tensor([[0.8, 0.1, 0.1]] * 5)

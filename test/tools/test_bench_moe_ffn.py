@@ -1,0 +1,58 @@
+"""What is timed side by side computes the same: values and gradients of every peer against ours."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from bench.ffn_peers import GroupedMm, HuggingFace, MaskedLoop, OneHot, Ours
+from bench.moe_ffn import Case, Result, make_layers, targets
+from bench.timing import Spread
+from torch import nn
+
+PEERS: dict[str, Callable[[Ours, torch.Tensor], nn.Module]] = {
+    "masked loop": lambda ours, x: MaskedLoop(ours.router, ours.experts),
+    "one-hot": lambda ours, x: OneHot(ours.router, ours.experts, x),
+    "Hugging Face": lambda ours, x: HuggingFace(ours.router, ours.experts),
+    "grouped_mm": lambda ours, x: GroupedMm(ours.router, ours.experts),
+}
+
+
+@pytest.mark.parametrize("skewed", [False, True])
+@pytest.mark.parametrize("experts", [2, 4])
+@pytest.mark.parametrize("name", PEERS)
+def test_peers_compute_what_we_compute(name: str, experts: int, skewed: bool) -> None:
+    if name == "Hugging Face":
+        pytest.importorskip("transformers")
+    layers, x = make_layers(Case(32, 48, experts, 2048, skewed, True), torch.device("cpu"))
+    ours = layers["ours"]
+    peer = PEERS[name](ours, x)
+    direction = torch.randn_like(x)
+    values, inputs = [], []
+    for layer in (ours, peer):
+        inputs.append(x.clone().requires_grad_())
+        values.append(layer(inputs[-1]))
+        values[-1].backward(direction)
+    torch.testing.assert_close(values[1], values[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(inputs[1].grad, inputs[0].grad, rtol=1e-3, atol=1e-5)
+    for theirs, mine in zip(peer.gradients(), ours.gradients(), strict=True):
+        assert mine.abs().max() > 1e-3
+        torch.testing.assert_close(theirs, mine, rtol=1e-3, atol=1e-3 * float(mine.abs().max()))
+
+
+@pytest.mark.parametrize(("skewed", "wanted"), [(False, [500] * 4), (True, [1800, 67, 67, 66])])
+def test_the_load_is_the_one_that_is_claimed(skewed: bool, wanted: list[int]) -> None:
+    layers, x = make_layers(Case(32, 48, 4, 2000, skewed, False), torch.device("cpu"))
+    counts = torch.bincount(layers["ours"].router(x).experts_TK.flatten(), minlength=4)
+    assert sorted(counts.tolist(), reverse=True) == wanted
+
+
+def test_targets_of_a_cpu_by_hand() -> None:
+    def result(tokens: int, skewed: bool, ours: float, peer_high: float) -> Result:
+        case = Case(192, 768, 4, tokens, skewed, True)
+        return Result(case, 9.0, {"ours": Spread(ours, ours, ours)}, {"peer": Spread(1.0, 0.9, peer_high)})
+
+    rows = [result(1024, False, 1.1, 1.3), result(16384, False, 1.06, 1.2), result(16384, True, 1.14, 0.99)]
+    lines = [str(target) for target in targets(rows, torch.device("cpu"))]
+    assert [line.split(":")[0] for line in lines] == ["holds", "missed", "holds", "missed"]
+    assert lines[1].endswith("≤ 1.05: 1.06 (D 192, 16384 tokens, N 4, balanced, f+b)")
+    assert lines[3].endswith("0.99 (peer; D 192, 16384 tokens, N 4, 90% on one, f+b)")

@@ -1,0 +1,173 @@
+"""The benchmarks run on problems of no size, and what they compute of their measurements is right."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import kaldiio
+import numpy as np
+import pytest
+import soundfile
+import torch
+from bench import decode, fbank, sampler, step, synthetic, train_outside, train_step
+from bench.settings import Settings, machine
+from bench.timing import Spread
+
+from omnirouter.data.dataset import make_batch, read_feature_dir
+from omnirouter.data.fbank import fbank as our_fbank
+from omnirouter.data.sampler import BatchConfig
+from omnirouter.models.config import ModelConfig
+from omnirouter.models.ctc import CtcModel
+from omnirouter.training.config import ExperimentConfig, load_config
+
+TINY = ModelConfig(encoder="omnirouter", layers=2, dim=32, heads=2, ffn_dim=64, experts=3)
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings(torch.device("cpu"), repeats=1, quick=True, corpus=None, configs=[])
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, write_tone: Callable[..., Path]) -> Path:
+    """Two recordings where a corpus has them."""
+    for i in (1, 2):
+        write_tone(tmp_path / f"corpus/LibriSpeech/set/1/2/1-2-{i}.flac", duration_s=i)
+    return tmp_path / "corpus"
+
+
+def test_filter_banks_of_all_go_to_arks(settings: Settings, corpus: Path, tmp_path: Path) -> None:
+    settings = dataclasses.replace(settings, corpus=corpus)
+    flacs, audio_s = fbank._copy(fbank._recordings(settings), tmp_path)
+    assert audio_s == 3.0 and list(flacs) == ["1-2-1", "1-2-2"]
+    for name, work in fbank.contenders(flacs, tmp_path).items():
+        work()
+        if name == fbank.BARE:
+            continue
+        stored = dict(kaldiio.load_ark(str(tmp_path / name / "feats.1.ark")))
+        for key, path in flacs.items():
+            # lhotse's samples are within [-1, 1], its frames lie elsewhere, and its bands end 400 Hz lower.
+            offset, tolerance = (2 * np.log(32768), 0.3) if name == "lhotse" else (0.0, 2e-3)
+            samples, _ = soundfile.read(path, dtype="float32")
+            wanted = our_fbank(samples)
+            assert abs(len(stored[key]) - len(wanted)) <= 2
+            loudest, ours = ((x + shift).max(axis=1) for x, shift in ((stored[key], offset), (wanted, 0.0)))
+            assert np.median(loudest) == pytest.approx(np.median(ours), abs=tolerance)
+
+
+def test_filter_banks_without_a_corpus_are_left_out(settings: Settings, corpus: Path) -> None:
+    (report,) = fbank.run(settings)
+    assert "no corpus" in report.markdown()
+    (report,) = fbank.run(dataclasses.replace(settings, corpus=corpus))
+    assert [row[0] for row in report.rows][:2] == [fbank.BARE, "ours"] and len(report.targets) == 2
+
+
+def test_targets_of_filter_banks_by_hand() -> None:
+    times = {fbank.BARE: [1.0, 1.0], "ours": [3.9, 3.9], "lhotse": [3.0, 4.0]}
+    assert [target.holds for target in fbank.targets(times)] == [True, True]
+    times |= {"ours": [4.1, 4.1]}
+    assert [target.holds for target in fbank.targets(times)] == [False, False]
+
+
+def test_the_sampler(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampler, "QUICK_UTTERANCES", 3000)
+    monkeypatch.setattr(sampler, "BATCH_S", 100.0)
+    (report,) = sampler.run(settings)
+    assert report.rows[0][0] == "3,000" and report.targets[0].holds
+
+
+def test_decoding(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "SMALL", TINY)
+    (report,) = decode.run(settings)
+    assert len(report.rows) == len(report.targets) == 1
+
+
+def test_the_blank_gets_its_share_of_tokens() -> None:
+    torch.manual_seed(0)
+    model = CtcModel(TINY, 20).eval()
+    features, lengths = torch.randn(4, 400, 80), [400] * 4
+    decode._favour_blank(model, features, lengths)
+    with torch.inference_mode():
+        best = model(features, lengths).log_probs_TV.argmax(dim=1)
+    assert (best == 0).float().mean().item() == pytest.approx(decode.BLANK_SHARE, abs=0.01)
+
+
+def test_models_on_a_cpu_are_a_quarter_of_the_papers(settings: Settings) -> None:
+    models = train_step._models(dataclasses.replace(settings, quick=False))
+    assert {"dense_84m", "omnirouter_8_512", "switch_2_1024"} <= models.keys()
+    assert not models.keys() & {"base", "dense", "switch", "omnirouter"}  # these only name one of the others
+    model = models["omnirouter_8_512"].model
+    assert (model.dim, model.heads, model.ffn_dim, model.layers, model.experts) == (128, 8, 1024, 4, 8)
+    assert models["dense_84m"].batch.max_batch_s == step.CPU_BATCH_S
+
+
+def test_a_bare_step_is_that_of_adamw_on_the_training_loss() -> None:
+    config = ExperimentConfig(model=dataclasses.replace(TINY, dropout=0.0, attention_dropout=0.0))
+    torch.manual_seed(0)
+    model = CtcModel(config.model, 10)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    batch = make_batch(["a", "b"], [np.ones((40, 80), np.float32), np.ones((60, 80), np.float32)], [[1, 2], [3]])
+    step.training_step(model, config, bf16=False)(batch)
+    for name, parameter in model.named_parameters():
+        moved = (parameter.detach() - before[name]).abs().max().item()
+        # Adam's first step is the learning rate times the gradient's sign.
+        assert parameter.grad is not None and (not parameter.grad.any() or moved == pytest.approx(1e-3, rel=0.05)), name
+
+
+def test_flops_of_a_batch_are_those_of_its_valid_tokens() -> None:
+    batch = make_batch(["a", "b"], [np.zeros((403, 80), np.float32), np.zeros((80, 80), np.float32)], [[1], [1]])
+    input_, attention, ffn, router, output = 2 * 320 * 32, 2 * 8 * 32**2, 2 * 4 * 32 * 64, 2 * 2 * 32 * 3, 2 * 32 * 50
+    wanted = 120 * (input_ + attention + ffn + router + output) + 2 * 4 * 32 * (100**2 + 20**2)
+    assert train_step.batch_flops(TINY, 50, [batch]) == wanted
+
+
+def test_targets_of_a_gpu_by_hand() -> None:
+    def result(name: str, experts: int, of_dense: float, mfu: float) -> train_step.Result:
+        return train_step.Result(name, ("1", "1"), experts, 9.0, Spread(of_dense, of_dense, of_dense), mfu)
+
+    results = [
+        result("dense_84m", 0, 1.0, 0.31),
+        result("dense_200m", 0, 1.0, 0.39),
+        result("switch_4_512", 4, 0.1, 0.1),
+    ]
+    results += [result("switch_8_512", 8, 0.9, 0.2), result("omnirouter_8_512", 8, 0.84, 0.2)]
+    assert [str(target).split(" (")[0] for target in train_step.targets(results)] == [
+        "missed: speed of 8 experts / dense ≥ 0.85: 0.84",
+        "holds: MFU of dense_84m ≥ 0.3: 0.31",
+        "missed: MFU of dense_200m ≥ 0.4: 0.39",
+    ]
+
+
+def test_a_training_step_against_the_bare_one(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = dataclasses.replace(load_config(step.CONFIGS / "base.yaml"), model=TINY, batch=BatchConfig(max_batch_s=30))
+    monkeypatch.setattr(train_outside, "scaled", lambda _: config)
+    monkeypatch.setattr(train_outside, "STEPS", 2)
+    report = train_outside.outside(settings)
+    assert float(report.rows[0][1]) > 0 and report.targets[0].bound == 0.05
+
+
+def test_padding_by_hand() -> None:
+    # Two buckets, in each one batch: 2 x 100 padded frames hold 190, 2 x 300 hold 500.
+    config = BatchConfig(max_batch_s=6, max_utterance_s=6, buckets=2)
+    frames = np.array([100, 90, 200, 300], np.int32)
+    assert train_outside.padding_share(frames, config) == pytest.approx(1 - 690 / 800)
+
+
+def test_padding_with_more_buckets_is_less(settings: Settings) -> None:
+    report = train_outside.padding(settings)
+    assert [row[0].split()[0] for row in report.rows] == ["1575", "60"]
+
+
+def test_synthetic_utterances_are_as_stated(tmp_path: Path) -> None:
+    frames = synthetic.librispeech_frames(100_000)
+    assert frames.dtype == np.int32 and frames.mean() / 100 == pytest.approx(12.3, abs=0.05)
+    assert 150 <= frames.min() and frames.max() <= 2400
+    synthetic.write_feature_dir(tmp_path / "set", frames[:5])
+    listed = read_feature_dir(tmp_path / "set")
+    assert [utterance.frames for utterance in listed] == frames[:5].tolist()
+    assert [len(utterance.text.split()) for utterance in listed] == [n // 50 for n in frames[:5]]
+
+
+def test_the_machine_is_described() -> None:
+    text = machine(torch.device("cpu"), "tools/bench/run decode")
+    assert "`tools/bench/run decode`" in text and f"torch {torch.__version__.split('+')[0]}" in text

@@ -1,0 +1,1 @@
+"""Benchmarks of the toolkit beside its peers; tools/bench/run runs them."""
