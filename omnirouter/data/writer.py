@@ -1,9 +1,11 @@
-"""Data directories too large for memory: written utterance by utterance, in the order in which these come."""
+"""Data directories too large for memory: utterances are taken one by one, in any order, and sorted on disk."""
 
-from array import array
+import heapq
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO
 
 from omnirouter.data.datadir import Utterance
@@ -13,108 +15,100 @@ from omnirouter.data.tables import id_fault, value_fault, write_table
 
 TABLES = ("segments", "text", "utt2spk", "utt2dur")
 DROPPED = "dropped_utts"
+RUN_BYTES = 1 << 26  # of lines held in memory while they are sorted
+
+
+class SortedLines:
+    """Lines of bytes, each with its line end, that come out in order; only `RUN_BYTES` of them are in memory."""
+
+    def __init__(self, folder: Path, files: ExitStack) -> None:
+        self._folder, self._files = folder, files
+        self._runs: list[IO[bytes]] = []
+        self._lines: list[bytes] = []
+        self._bytes = 0
+
+    def add(self, line: bytes) -> None:
+        """Take a line."""
+        self._lines.append(line)
+        self._bytes += len(line)
+        if self._bytes >= RUN_BYTES:
+            run = self._files.enter_context(TemporaryFile(dir=self._folder))
+            run.writelines(sorted(self._lines))
+            self._runs.append(run)
+            self._lines, self._bytes = [], 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for run in self._runs:
+            run.seek(0)
+        return heapq.merge(*self._runs, sorted(self._lines))
 
 
 class DataDirWriter:
     """Writes the tables of utterances cut out of recordings; made by `stream_data_dir`.
 
-    In memory it holds the recordings and speakers, and 20 bytes an utterance; about twice that when it finishes.
+    The memory it takes does not grow with the utterances, only with the recordings.
     """
 
-    def __init__(self, path: Path, folder: Path) -> None:
-        self.dropped = 0
-        self._path, self._folder = path, folder  # where the directory will be, and where it is written
-        self._files: dict[str, IO[bytes]] = {name: open(folder / name, "wb") for name in TABLES}
+    def __init__(self, path: Path, folder: Path, files: ExitStack) -> None:
+        self.written = self.dropped = 0
+        self._path, self._folder, self._files = path, folder, files  # the directory as it will be, and as it grows
+        self._rows, self._speakers = SortedLines(folder, files), SortedLines(folder, files)
         self._recordings: dict[str, str] = {}
-        self._speakers: dict[str, int] = {}
-        self._hashes, self._places, self._speaker_of = array("q"), array("q"), array("i")
-        self._end = 0  # of utt2spk, in bytes
-
-    def __len__(self) -> int:
-        """Utterances written."""
-        return len(self._hashes)
+        self._dropped: IO[bytes] | None = None
 
     def add(self, recording_id: str, utt: Utterance) -> None:
-        """Write an utterance that has an end and no speed; `UserError` for what a table cannot hold."""
+        """Take an utterance that has an end and no speed; `UserError` for what a table cannot hold."""
         assert utt.end_s is not None and utt.speed == 1.0, utt
+        if reason := id_fault(utt.utt_id) or id_fault(utt.speaker) or value_fault(utt.text):
+            raise UserError(f"{self._path}: cannot write utterance {utt.utt_id!r}: id, speaker or text {reason}")
         recording = str(utt.recording)
         if self._recordings.setdefault(recording_id, recording) != recording:
             raise UserError(f"{self._path}: {recording} is not the only file of recording {recording_id!r}")
-        self._check(utt.utt_id, id_fault(utt.utt_id) or id_fault(utt.speaker) or value_fault(utt.text))
-        self._hashes.append(hash(utt.utt_id))
-        self._places.append(self._end)
-        self._speaker_of.append(self._speakers.setdefault(utt.speaker, len(self._speakers)))
-        self._write("segments", f"{utt.utt_id} {recording_id} {utt.start_s:.6f} {utt.end_s:.6f}")
-        self._write("text", f"{utt.utt_id} {utt.text}")
-        self._write("utt2dur", f"{utt.utt_id} {utt.end_s - utt.start_s:.6f}")
-        self._end += self._write("utt2spk", f"{utt.utt_id} {utt.speaker}")
+        segment, duration_s = f"{recording_id} {utt.start_s:.6f} {utt.end_s:.6f}", utt.end_s - utt.start_s
+        row = f"{utt.utt_id}\t{segment}\t{duration_s:.6f}\t{utt.speaker}\t{utt.text}\n"
+        self._rows.add(row.encode())  # a tab comes before all that an id may hold: lines and ids have one order
+        self.written += 1
 
     def drop(self, utt_id: str, reason: str) -> None:
         """List an utterance that is left out in `dropped_utts`."""
-        if DROPPED not in self._files:
-            self._files[DROPPED] = open(self._folder / DROPPED, "wb")
+        if self._dropped is None:
+            self._dropped = self._files.enter_context(open(self._folder / DROPPED, "wb"))
+        self._dropped.write(f"{utt_id} {reason}\n".encode())
         self.dropped += 1
-        self._write(DROPPED, f"{utt_id} {reason}")
-
-    def close(self) -> None:
-        """Close the files."""
-        for file in self._files.values():
-            file.close()
 
     def finish(self) -> None:
-        """Write `wav.scp` and `spk2utt`; `UserError` if there is no utterance, or one occurs twice."""
-        self.close()
-        if not self._hashes:
+        """Write the tables; `UserError` if there is no utterance, or one occurs twice."""
+        if not self.written:
             raise UserError(f"{self._path}: there is no utterance to write")
         write_table(self._folder / "wav.scp", self._recordings)
-        with open(self._folder / "utt2spk", "rb") as utt2spk, open(self._folder / "spk2utt", "wb") as spk2utt:
-            self._check_unique(utt2spk)
-            self._write_spk2utt(utt2spk, spk2utt)
+        self._write_tables()
+        with open(self._folder / "spk2utt", "wb") as spk2utt:
+            pairs = (line.rstrip(b"\n").split(b"\t") for line in self._speakers)
+            for speaker, members in groupby(pairs, key=lambda pair: pair[0]):
+                spk2utt.write(speaker)
+                spk2utt.writelines(b" " + utt_id for _, utt_id in members)
+                spk2utt.write(b"\n")
 
-    def _write(self, name: str, line: str) -> int:
-        return self._files[name].write(f"{line}\n".encode())
-
-    def _check(self, key: str, reason: str | None) -> None:
-        if reason:
-            raise UserError(f"{self._path}: cannot write utterance {key!r}: id, speaker or text {reason}")
-
-    def _check_unique(self, utt2spk: IO[bytes]) -> None:
-        import numpy as np  # here, since some who import this module set its number of threads first
-
-        hashes = np.frombuffer(self._hashes, dtype=np.int64)
-        in_order = np.sort(hashes)
-        repeated = in_order[1:][in_order[1:] == in_order[:-1]]
-        known: set[bytes] = set()
-        for index in np.flatnonzero(np.isin(hashes, repeated)) if len(repeated) else ():
-            utt_id = self._id_at(utt2spk, index)
-            if utt_id in known:  # and not only a hash in common
-                raise UserError(f"{self._path}: utterance {utt_id.decode()!r} occurs twice")
-            known.add(utt_id)
-
-    def _write_spk2utt(self, utt2spk: IO[bytes], spk2utt: IO[bytes]) -> None:
-        import numpy as np
-
-        speaker_of = np.frombuffer(self._speaker_of, dtype=np.int32)
-        order = np.argsort(speaker_of, kind="stable")
-        ends = np.cumsum(np.bincount(speaker_of))
-        for speaker, number in sorted(self._speakers.items()):
-            spk2utt.write(speaker.encode())
-            for index in order[ends[number - 1] if number else 0 : ends[number]]:
-                spk2utt.write(b" " + self._id_at(utt2spk, index))
-            spk2utt.write(b"\n")
-
-    def _id_at(self, utt2spk: IO[bytes], index: int) -> bytes:
-        utt2spk.seek(self._places[index])
-        return utt2spk.readline().split(b" ")[0]
+    def _write_tables(self) -> None:
+        last = b""
+        with ExitStack() as files:
+            segments, text, utt2spk, utt2dur = (files.enter_context(open(self._folder / name, "wb")) for name in TABLES)
+            for row in self._rows:
+                utt_id, segment, duration_s, speaker, words = row.split(b"\t", 4)
+                if utt_id == last:
+                    raise UserError(f"{self._path}: utterance {utt_id.decode()!r} occurs twice")
+                last = utt_id
+                segments.write(b"%b %b\n" % (utt_id, segment))
+                text.write(b"%b %b" % (utt_id, words))
+                utt2spk.write(b"%b %b\n" % (utt_id, speaker))
+                utt2dur.write(b"%b %b\n" % (utt_id, duration_s))
+                self._speakers.add(b"%b\t%b\n" % (speaker, utt_id))
 
 
 @contextmanager
 def stream_data_dir(path: Path) -> Iterator[DataDirWriter]:
     """Give a writer of the data directory `path`, which appears, in place of what was there, when all is written."""
-    with atomic_dir(path) as folder:
-        writer = DataDirWriter(path, folder)
-        try:
-            yield writer
-            writer.finish()
-        finally:
-            writer.close()
+    with atomic_dir(path) as folder, ExitStack() as files:
+        writer = DataDirWriter(path, folder, files)
+        yield writer
+        writer.finish()
