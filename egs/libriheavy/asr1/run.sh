@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Libriheavy: up to 50 000 hours of read books. Chosen on LibriSpeech's dev sets together (with --text cased on
-# Libriheavy's own, dev_cased), reported on LibriSpeech's four sets. --corpus-dir names a directory with libriheavy/ (the
-# published manifests), librilight/ (small/, medium/, large/) and LibriSpeech/; else stage 0 downloads them: small 35 GB,
-# medium 360 GB, large 3.4 TB, and room for as much again to extract them. Features are made as they are needed. The
-# default configurations of small and medium, conf/small.yaml and conf/medium.yaml, have schedules for their sizes.
+# dev_cased, Libriheavy's own) and reported on LibriSpeech's four sets. --corpus-dir names a directory with libriheavy/
+# (the published manifests), librilight/ (small/, medium/, large/) and LibriSpeech/; else stage 0 downloads them: small
+# 35 GB, medium 360 GB, large 3.4 TB, and room for as much again to extract them. Features are made as they are needed.
+# The default configurations of small and medium, conf/small.yaml and conf/medium.yaml, have schedules for their sizes.
 #
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -34,6 +34,6 @@ if [[ -n $librispeech_dir ]]; then
     [[ $librispeech_dir != *[[:space:]]* ]] || { echo "error: --librispeech-dir: a path with a space" >&2 && exit 1; }
 fi
 exec "$_callee" --corpus "$corpus" --downloaded downloads --extras lhotse --features on_the_fly --headline whisper \
-    --corpus-options "--text $text${librispeech_dir:+ --librispeech-dir $librispeech_dir}" --config "$config" \
+    --corpus-options="--text $text${librispeech_dir:+ --librispeech-dir $librispeech_dir}" --config "$config" \
     --train-set "$train" --dev-set "$dev" --test-sets "test_clean test_other dev_clean dev_other" --vocab-size 8192 \
     "${passed_on[@]}"
