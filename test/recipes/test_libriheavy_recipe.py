@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import soundfile
 
 pytest.importorskip("lhotse")
 
@@ -26,6 +27,22 @@ def corpus(tmp_path: Path, write_chapter: Callable[..., None], write_libriheavy:
 
 
 @pytest.fixture
+def real_corpus(tmp_path: Path, test_data: Path, write_libriheavy: Callable[..., list]) -> Path:
+    """A chapter of Mini LibriSpeech as the recording of small, and two utterances of another one in each part."""
+    speech, corpus = test_data / "LibriSpeech/all-clean-5", tmp_path / "real"
+    write_libriheavy(corpus, "small", [speech / "118/47824"])
+    for i, part in enumerate(EVAL_PARTS):
+        folder = corpus / "LibriSpeech" / part / "332/128985"
+        folder.mkdir(parents=True)
+        lines = (speech / "332/128985/332-128985.trans.txt").read_text().splitlines(keepends=True)[2 * i : 2 * i + 2]
+        (folder / "332-128985.trans.txt").write_text("".join(lines))
+        for name in (line.split()[0] for line in lines):
+            (audio,) = (speech / "332/128985").glob(f"{name}.*")
+            soundfile.write(folder / f"{name}.flac", *soundfile.read(audio, dtype="int16"))
+    return corpus
+
+
+@pytest.fixture
 def run(
     recipe_in_clone: Callable[..., Callable[..., tuple[Path, str]]], corpus: Path
 ) -> Callable[..., tuple[Path, str]]:
@@ -42,6 +59,16 @@ def test_from_the_corpus_to_scores(run: Callable[..., tuple[Path, str]], feature
     assert (recipe / "data/train_small/feats.scp").exists() == (features == "stored")
     for name, words in (("dev", 8), ("test_other", 4)):
         assert f" / {words}, " in (recipe / f"exp/small/decode_{name}/score/wer").read_text()
+
+
+def test_real_speech_with_the_units_of_the_recipe(
+    recipe_in_clone: Callable[..., Callable[..., tuple[Path, str]]], real_corpus: Path
+) -> None:
+    run = recipe_in_clone("libriheavy", "--subset", "small", "--corpus-dir", str(real_corpus))
+    recipe, output = run("--vocab-size", "60", "--test-sets", "test_clean", "--stop-stage", "6")
+    assert "data/test_clean: 2 utterances, 1 speakers" in output
+    words = len(" ".join((recipe / "data/test_clean/text").read_text().splitlines()).split()) - 2
+    assert f" / {words}, " in (recipe / "exp/small/decode_test_clean/score/wer").read_text()
 
 
 def test_text_as_in_the_books_and_librispeech_elsewhere(run: Callable[..., tuple[Path, str]], corpus: Path) -> None:
