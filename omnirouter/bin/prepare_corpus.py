@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from omnirouter.bin._main import run
+from omnirouter.corpora.libriheavy import SUBSETS, TEXTS
 from omnirouter.corpora.librispeech import TRAIN_PARTS
 
 
@@ -26,6 +27,7 @@ def get_parser() -> argparse.ArgumentParser:
         libri = _add(corpora, f"librispeech_{hours}", f"train_{hours}, dev (both), dev_* and test_* of LibriSpeech")
         _add_corpus_dir(libri, "downloads/LibriSpeech", "holds train-clean-100/ …, itself or in LibriSpeech/")
         libri.set_defaults(hours=hours)
+    _add_libriheavy(corpora)
     libri = _add(corpora, "mini_librispeech", "train_clean_5, dev_clean_2, and test_seg, which is cut by segments")
     _add_corpus_dir(libri, "downloads/LibriSpeech", "holds train-clean-5/ and dev-clean-2/, itself or in LibriSpeech/")
     _add_audio_dir(libri, "where the long recordings of test_seg go")
@@ -58,6 +60,16 @@ def _add_audio_dir(parser: argparse.ArgumentParser, help: str) -> None:
     parser.add_argument("--audio-dir", type=Path, default=Path("wavs"), help=f"{help}: AUDIO_DIR/<set>/*.flac")
 
 
+def _add_libriheavy(corpora: argparse._SubParsersAction) -> None:
+    for subset in SUBSETS:
+        for name in (f"libriheavy_{subset}", f"libriheavy_{subset}_librispeech"):  # as they are downloaded
+            heavy = _add(corpora, name, f"train_{subset} of Libriheavy, dev (both), dev_* and test_* of LibriSpeech")
+            _add_corpus_dir(heavy, "downloads", "holds libriheavy/ (the manifests), librilight/ and LibriSpeech/")
+            heavy.add_argument("--librispeech-dir", type=Path, help="where LibriSpeech is, if not there")
+            heavy.add_argument("--text", choices=TEXTS, default="upper", help="capitals only, or as printed")
+            heavy.set_defaults(subset=subset)
+
+
 def _add_mini(corpora: argparse._SubParsersAction) -> None:
     mini = _add(corpora, "mini", "synthetic English commands, made here with eSpeak NG: train, dev and test")
     _add_audio_dir(mini, "where the audio goes")
@@ -85,6 +97,10 @@ def main() -> None:
         from omnirouter.corpora.librispeech import prepare_librispeech
 
         prepare_librispeech(args.corpus_dir, args.output, args.hours)
+    elif args.corpus.startswith("libriheavy_"):
+        from omnirouter.corpora.libriheavy import prepare_libriheavy
+
+        prepare_libriheavy(args.corpus_dir, args.output, args.subset, args.text, args.librispeech_dir)
     elif args.corpus == "mini_librispeech":
         from omnirouter.corpora.mini_librispeech import prepare_mini_librispeech
 

@@ -6,13 +6,14 @@ import tarfile
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
+from omnirouter.corpora.libriheavy import SUBSETS, manifest_name
 from omnirouter.corpora.librispeech import EVAL_PARTS, TRAIN_PARTS
 from omnirouter.data.errors import UserError
 from omnirouter.data.files import atomic_dir
@@ -24,12 +25,16 @@ ATTEMPTS = 3  # at each URL; each goes on where the one before it was cut off
 
 @dataclass(frozen=True)
 class Archive:
-    """A tar archive: where it is, tried in order, its digest, and the one folder in it that is wanted."""
+    """A tar archive: where it is, tried in order, its digest, and the one folder in it that is wanted.
+
+    Without a folder it is a plain file, kept as it is. `place` is where below the downloads it goes.
+    """
 
     urls: tuple[str, ...]
     algorithm: str
     digest: str
-    folder: str
+    folder: str = ""
+    place: str = ""
 
     @property
     def name(self) -> str:
@@ -54,6 +59,38 @@ LIBRISPEECH_MD5 = {
     "test-other": "fb5a50374b501bb3bac4815ee91d3135",
 }
 
+# Digests of the commits of huggingface.co/datasets/pkufool/libriheavy that added the manifests; it moved them since.
+LIBRIHEAVY_SHA256 = {
+    "small": "08a399233caf3f969818dc011db5a7793e5be68c0819d0b16a7de0eb4cf5e5a6",
+    "medium": "d9543afdb1bbe4d67ea72fc0080bf389be241a3811e1701b084f9d0502b14a9e",
+    "large": "3add95b5e68e0046b9cc38805e627db13dba70f0de2e337c88afb444bae679a3",
+    "dev": "d9667957a691d23496bcaa96b26097bd488350461a8e9e75716d0a688d4e5f12",
+}
+LIBRILIGHT_MD5 = {  # as its README has them
+    "small": "c49207eb86a8e8ac895561c37232041e",
+    "medium": "c75e7ac62471bfbf2db77528d62a9b74",
+    "large": "4dfbac018f50b99797ece101fc9f0c30",
+}
+
+
+def _libriheavy(subset: str) -> tuple[Archive, ...]:
+    """Return the manifests and the audio of a subset of Libriheavy, and its dev set's manifest."""
+    manifests = "https://huggingface.co/datasets/pkufool/libriheavy/resolve/main"
+    audio = "https://dl.fbaipublicfiles.com/librilight/data"
+    parts = SUBSETS[subset]
+    return (
+        *(
+            Archive((f"{manifests}/{manifest_name(part)}",), "sha256", LIBRIHEAVY_SHA256[part], place="libriheavy")
+            for part in (*parts, "dev")
+        ),
+        *(Archive((f"{audio}/{part}.tar",), "md5", LIBRILIGHT_MD5[part], part, "librilight") for part in parts),
+    )
+
+
+def _librispeech(parts: Iterable[str]) -> tuple[Archive, ...]:
+    return tuple(_openslr(12, part, LIBRISPEECH_MD5[part]) for part in parts)
+
+
 CORPORA = {
     "an4": (
         Archive(
@@ -70,24 +107,26 @@ CORPORA = {
         _openslr(31, "dev-clean-2", "6d7ab67ac6a1d2c993d050e16d61080d"),
         _openslr(31, "train-clean-5", "5df7d4e78065366204ca6845bb08f490"),
     ),
-    **{
-        f"librispeech_{hours}": tuple(_openslr(12, part, LIBRISPEECH_MD5[part]) for part in (*train_parts, *EVAL_PARTS))
-        for hours, train_parts in TRAIN_PARTS.items()
-    },
+    **{f"librispeech_{hours}": _librispeech((*parts, *EVAL_PARTS)) for hours, parts in TRAIN_PARTS.items()},
+    **{f"libriheavy_{subset}": _libriheavy(subset) for subset in SUBSETS},
+    **{f"libriheavy_{subset}_librispeech": _libriheavy(subset) + _librispeech(EVAL_PARTS) for subset in SUBSETS},
 }
 
 
 def download_corpus(archives: Sequence[Archive], output: Path) -> None:
-    """Make `output`/<folder> of each archive, unless it is there; the archives stay in `output`."""
-    output.mkdir(parents=True, exist_ok=True)
+    """Make `output`/<place>/<folder> of each archive, unless it is there; the archives stay beside it."""
     for archive in archives:
-        if (output / archive.folder).is_dir():
-            print(f"{output / archive.folder}: is there already")
+        place = output / archive.place
+        wanted = place / (archive.folder or archive.name)
+        if wanted.exists():
+            print(f"{wanted}: is there already")
             continue
-        if not (output / archive.name).is_file():
-            _fetch(archive, output / archive.name)
-        _extract(output / archive.name, archive.folder, output / archive.folder)
-        print(f"{output / archive.folder}: downloaded")
+        place.mkdir(parents=True, exist_ok=True)
+        if not (place / archive.name).is_file():
+            _fetch(archive, place / archive.name)
+        if archive.folder:
+            _extract(place / archive.name, archive.folder, wanted)
+        print(f"{wanted}: downloaded")
 
 
 def _fetch(archive: Archive, target: Path) -> None:

@@ -15,15 +15,18 @@ TRAIN_PARTS = {
 EVAL_PARTS = ("dev-clean", "dev-other", "test-clean", "test-other")
 
 
-def prepare_librispeech(corpus_dir: Path, output: Path, hours: int) -> None:
+def prepare_librispeech(corpus_dir: Path, output: Path, hours: int | None = None) -> None:
     """Write `output`/{train_<hours>,dev,dev_clean,dev_other,test_clean,test_other}; dev is both dev sets together.
 
-    `corpus_dir` holds the parts of that training set and `EVAL_PARTS`, itself or in its folder `LibriSpeech`.
+    `corpus_dir` holds the parts of that training set and `EVAL_PARTS`, itself or in its folder `LibriSpeech`. Without
+    `hours` there is no training set.
     """
-    utterances = read_parts(corpus_dir, (*TRAIN_PARTS[hours], *EVAL_PARTS))
+    train_parts = TRAIN_PARTS[hours] if hours else ()
+    utterances = read_parts(corpus_dir, (*train_parts, *EVAL_PARTS))
     sets = {part.replace("-", "_"): utterances[part] for part in EVAL_PARTS}
     sets["dev"] = sets["dev_clean"] + sets["dev_other"]
-    sets[f"train_{hours}"] = [utt for part in TRAIN_PARTS[hours] for utt in utterances[part]]
+    if hours:
+        sets[f"train_{hours}"] = [utt for part in train_parts for utt in utterances[part]]
     for name, members in sets.items():
         if not _holds(output / name, members):  # the features of what another --hours has left there stay
             write_data_dir(output / name, members)

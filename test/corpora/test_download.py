@@ -158,6 +158,16 @@ def test_an_archive_cannot_write_outside(server: Server, archive: Archive, tmp_p
     assert not list(tmp_path.glob("outside")) and not Path("/etc/outside").exists()
 
 
+def test_a_plain_file_and_a_place_of_its_own(server: Server, archive: Archive, tmp_path: Path) -> None:
+    server.files["cuts.gz"] = NOISE
+    plain = Archive((server.url("cuts.gz"),), "sha256", hashlib.sha256(NOISE).hexdigest(), place="manifests")
+    audio = dataclasses.replace(archive, place="audio")
+    for _ in range(2):
+        download_corpus([plain, audio], tmp_path)
+        assert names(tmp_path) == [*(f"audio/{name}" for name in EXTRACTED), "manifests/cuts.gz"]
+        assert (tmp_path / "manifests/cuts.gz").read_bytes() == NOISE and len(server.asked) == 2
+
+
 def test_a_truncated_archive_leaves_no_folder(server: Server, archive: Archive, tmp_path: Path) -> None:
     content = server.files["corpus.tar.gz"][:-50_000]
     server.files["corpus.tar.gz"] = content
@@ -176,5 +186,6 @@ def test_the_table_of_corpora() -> None:
     lengths = {"md5": 32, "sha256": 64}
     for archives in CORPORA.values():
         for archive in archives:
-            assert len(archive.urls) >= 2 and len({url.rpartition("/")[2] for url in archive.urls}) == 1
+            assert len(archive.urls) >= (1 if archive.place else 2)  # Libri-light and Libriheavy have no mirror
+            assert len({url.rpartition("/")[2] for url in archive.urls}) == 1
             assert len(archive.digest) == lengths[archive.algorithm] and re.fullmatch("[0-9a-f]+", archive.digest)

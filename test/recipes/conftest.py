@@ -24,6 +24,17 @@ TRAINING = {
     "training.log_every": 5,
     "training.checkpoint_every_s": 0.2,
 }
+TINY = {
+    "model.layers": 2,
+    "model.dim": 32,
+    "model.heads": 2,
+    "model.ffn_dim": 64,
+    "model.experts": 2,
+    "batch.max_batch_s": 30,
+    "training.max_steps": 4,
+    "training.valid_every": 2,
+    "training.workers": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,24 @@ def make_clone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Clone]:
         shutil.copytree(ROOT / "egs", root / "egs", symlinks=True, ignore=made)
         (root / "omnirouter").symlink_to(ROOT / "omnirouter")
         return Clone(root)
+
+    return make
+
+
+@pytest.fixture
+def recipe_in_clone(make_clone: Callable[[], Clone]) -> Callable[..., Callable[..., tuple[Path, str]]]:
+    """A function that gives another one, which runs a recipe on CPU and returns its folder and what it prints."""
+
+    def make(name: str, *options: str) -> Callable[..., tuple[Path, str]]:
+        clone = make_clone()
+        recipe = clone.root / "egs" / name / "asr1"
+        settings = " ".join(f"{key}={value}" for key, value in TINY.items())
+        command = [str(recipe / "run.sh"), "--nj", "1", "--ngpu", "0", "--set", settings, *options]
+
+        def run(*args: str, code: int = 0) -> tuple[Path, str]:
+            return recipe, clone.output_of([*command, *args], code=code)
+
+        return run
 
     return make
 

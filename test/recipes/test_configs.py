@@ -42,3 +42,14 @@ def test_the_three_encoders_of_a_recipe_are_alike_in_active_parameters(recipe: P
     router = configs["omnirouter"].dim * configs["omnirouter"].experts
     assert active["omnirouter"] == active["dense"] + router
     assert active["switch"] == active["dense"] + router * configs["switch"].layers
+
+
+@pytest.mark.parametrize("subset, divisor", [("medium", 2.5), ("small", 16)])
+def test_the_schedules_of_libriheavy_are_one_schedule(subset: str, divisor: float) -> None:
+    large, smaller = (load_config(EGS / f"libriheavy/asr1/conf/{name}.yaml") for name in ("omnirouter", subset))
+    counts = ("warmup_steps", "cosine_steps", "step_every")
+    assert [getattr(smaller.optim, name) * divisor for name in counts] == [
+        getattr(large.optim, name) for name in counts
+    ]
+    assert smaller.training.max_steps * divisor == large.training.max_steps
+    assert smaller.model == large.model

@@ -91,7 +91,9 @@ def test_top_level_holds_only_what_belongs_there() -> None:
 
 
 def test_there_are_recipes() -> None:
-    assert {"mini", "an4", "mini_librispeech", "librispeech", "own"} <= {recipe.parent.name for recipe in RECIPES}
+    assert {"mini", "an4", "mini_librispeech", "librispeech", "libriheavy", "own"} <= {
+        recipe.parent.name for recipe in RECIPES
+    }
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=module_id)

@@ -2,26 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 pytest.importorskip("lhotse")
 
-Clone = Any  # of conftest.py
 PARTS = ("train-clean-100", "train-clean-360", "dev-clean", "dev-other", "test-clean", "test-other")
 EVAL_SETS = ("dev", "dev_clean", "dev_other", "test_clean", "test_other")
-TINY = {
-    "model.layers": 2,
-    "model.dim": 32,
-    "model.heads": 2,
-    "model.ffn_dim": 64,
-    "model.experts": 2,
-    "batch.max_batch_s": 30,
-    "training.max_steps": 4,
-    "training.valid_every": 2,
-    "training.workers": 0,
-}
 
 
 @pytest.fixture
@@ -34,17 +21,11 @@ def corpus(tmp_path: Path, write_chapter: Callable[..., None]) -> Path:
 
 
 @pytest.fixture
-def run(make_clone: Callable[[], Clone], corpus: Path) -> Callable[..., tuple[Path, str]]:
-    """A function that runs the recipe on CPU and returns its folder and what it prints."""
-    clone = make_clone()
-    recipe = clone.root / "egs/librispeech/asr1"
-    settings = " ".join(f"{key}={value}" for key, value in TINY.items())
-    command = [str(recipe / "run.sh"), "--corpus-dir", str(corpus), "--nj", "1", "--ngpu", "0", "--set", settings]
-
-    def run(*args: str, code: int = 0) -> tuple[Path, str]:
-        return recipe, clone.output_of([*command, *args], code=code)
-
-    return run
+def run(
+    recipe_in_clone: Callable[..., Callable[..., tuple[Path, str]]], corpus: Path
+) -> Callable[..., tuple[Path, str]]:
+    """A function that runs the recipe and returns its folder and what it prints."""
+    return recipe_in_clone("librispeech", "--corpus-dir", str(corpus))
 
 
 def test_from_the_corpus_to_scores(run: Callable[..., tuple[Path, str]]) -> None:

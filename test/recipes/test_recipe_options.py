@@ -27,6 +27,9 @@ BAD = {
     "hours": ("librispeech", ["--hours", "200"], "--hours must be 100, 460 or 960, not '200'"),
     "hours without a value": ("librispeech", ["--hours", "--force"], "--hours lacks a value"),
     "unknown to a recipe with options": ("librispeech", ["--hour", "100"], "valid ones are --help --hours --stage"),
+    "subset": ("libriheavy", ["--subset", "tiny"], "--subset must be small, medium or large, not 'tiny'"),
+    "text": ("libriheavy", ["--text", "lower"], "--text must be upper or cased, not 'lower'"),
+    "space in a path": ("libriheavy", ["--librispeech-dir", "/a b"], "--librispeech-dir: a path with a space"),
     "stage of a recipe with options": ("librispeech", ["--hours", "100", "--stage=8"], "stages from 0 to 7"),
     "init": ("mini", ["--init", "nope"], "--init: no nope/model.pt"),
     "unfinished init": ("mini", ["--init", "other"], "--init: no exp/other/model.pt"),
@@ -72,16 +75,17 @@ def test_what_is_not_needed_is_not_asked_for(clone: Clone) -> None:
 
 @pytest.fixture
 def calls(clone: Clone, tmp_path: Path) -> Callable[..., list[str]]:
-    """A function that runs the mini recipe in `tmp_path` with a Python that only notes what it is called with."""
+    """A function that runs a recipe in `tmp_path` with a Python that only notes what it is called with."""
     python = tmp_path / "venv/bin/python"
     python.parent.mkdir(parents=True)
     python.write_text(f'#!/bin/sh\necho "$*" >>"{tmp_path}/calls"\n')
     python.chmod(0o755)
 
-    def calls(*args: str) -> list[str]:
+    def calls(*args: str, recipe: str = "mini") -> list[str]:
         (tmp_path / "calls").unlink(missing_ok=True)
         environment = {**os.environ, "OMNIROUTER_VENV": str(tmp_path / "venv")}
-        subprocess.run([str(clone.mini / "run.sh"), *args], cwd=tmp_path, env=environment, check=True)
+        command = [str(clone.root / "egs" / recipe / "asr1/run.sh"), *args]
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True)
         return (tmp_path / "calls").read_text().splitlines()
 
     return calls
@@ -96,6 +100,26 @@ def test_only_a_config_that_was_given_is_taken_from_where_the_user_stands(
     assert " --config conf/omnirouter.yaml " in train and "--exp exp/omnirouter" in train
     own = calls("--stage", "4", "--stop-stage", "4", "--config", "conf/omnirouter.yaml")
     assert any(f" --config {tmp_path}/conf/omnirouter.yaml " in line for line in own)
+
+
+def test_libriheavy_downloads_and_trains_on_what_its_options_name(calls: Callable[..., list[str]]) -> None:
+    for options, corpus, train, dev, config in (
+        ([], "libriheavy_large_librispeech", "train_large", "dev", "omnirouter"),
+        (["--subset", "small", "--librispeech-dir", "ls"], "libriheavy_small", "train_small", "dev", "small"),
+        (
+            ["--subset=medium", "--text=cased"],
+            "libriheavy_medium_librispeech",
+            "train_medium_cased",
+            "dev_cased",
+            "medium",
+        ),
+    ):
+        download, prepare, *_ = (line for line in calls(*options, recipe="libriheavy") if "bin.stage" in line)
+        assert f"bin.download {corpus} " in download and f"bin.prepare_corpus {corpus} " in prepare
+        (training,) = (line for line in calls(*options, "--stage=4", recipe="libriheavy") if "bin.train " in line)
+        assert f"--train data/{train} --dev data/{dev} " in training and f"conf/{config}.yaml" in training
+        assert "--lang data/lang_bpe8192 " in training and f"--exp exp/{config} " in training
+        assert ("--librispeech-dir " in prepare) == ("ls" in options)
 
 
 def test_the_configuration_is_checked_before_the_first_stage_where_training_is_asked_for(

@@ -1,0 +1,197 @@
+"""Libriheavy: the published lhotse manifests over Libri-light's long recordings become data directories with segments.
+
+A manifest is read line by line and the tables are sorted on disk, so that the eleven million utterances of large take
+no more memory than those of small, but for 0.3 kB a recording. The manifests of medium and large do not hold the
+smaller subsets: training on a subset takes those of the smaller ones too, as its authors and icefall do.
+"""
+
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from omnirouter.corpora.librispeech import prepare_librispeech
+from omnirouter.data.datadir import Utterance
+from omnirouter.data.errors import UserError
+from omnirouter.data.tables import BAD_IN_VALUE
+from omnirouter.data.writer import DROPPED, stream_data_dir
+
+SUBSETS = {"small": ("small",), "medium": ("small", "medium"), "large": ("small", "medium", "large")}
+SAMPLE_RATE_HZ = 16000
+ROUNDING_S = 0.01  # the manifests round times; a cut that ends later than this after its recording is wrong
+MAX_MISSING_SHARE = 0.01  # users of the published corpus miss some recordings; where more lack, the copy is incomplete
+AUDIO_MARK = "librilight/"  # sources are written download/librilight/small/100/…
+NOT_IN_WORDS = re.compile(r"[^A-Za-z0-9']+")
+APOSTROPHES = str.maketrans("‘’", "''")
+
+
+def upper(text: str) -> str:
+    """Capitals, digits and apostrophes; all else separates words. As the authors of Libriheavy normalise it."""
+    return NOT_IN_WORDS.sub(" ", text.translate(APOSTROPHES)).upper().strip()
+
+
+def cased(text: str) -> str:
+    """The text as in the book, with single spaces and without control characters."""
+    return " ".join(BAD_IN_VALUE.sub(" ", text).split())
+
+
+TEXTS: dict[str, Callable[[str], str]] = {"upper": upper, "cased": cased}
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What is used of one line of a manifest."""
+
+    cut_id: str
+    recording_id: str
+    source: str  # the recording's file, below Libri-light's folder
+    sample_rate_hz: int
+    recording_s: float
+    start_s: float
+    duration_s: float
+    speaker: str
+    text: str  # of the book; empty if there is none
+
+
+def prepare_libriheavy(
+    corpus_dir: Path, output: Path, subset: str, text: str = "upper", librispeech_dir: Path | None = None
+) -> None:
+    """Write `output`/train_<subset> and LibriSpeech's {dev,dev_clean,dev_other,test_clean,test_other}.
+
+    With `text` cased the training set is train_<subset>_cased, and there is dev_cased, Libriheavy's own dev set as far
+    as its recordings are there. `corpus_dir` holds `libriheavy/` with the manifests, `librilight/` with small/ and so
+    on, or the content of either itself; and `LibriSpeech/`, unless `librispeech_dir` names one.
+    """
+    trains = _find(corpus_dir, "libriheavy", [manifest_name(part) for part in SUBSETS[subset]])
+    devs = _find(corpus_dir, "libriheavy", [manifest_name("dev")] if text == "cased" else [])
+    folders = _find(corpus_dir, "librilight", SUBSETS[subset])
+    librispeech_dir = librispeech_dir or corpus_dir / "LibriSpeech"
+    missing = [str(path) for path in (*trains, *devs, *folders, librispeech_dir) if not path.exists()]
+    if missing:
+        raise UserError(
+            "\n".join([f"{corpus_dir} lacks something of Libriheavy {subset}:", *missing])
+            + "\n(LibriSpeech, for the dev and test sets, may lie elsewhere: --librispeech-dir)"
+        )
+    prepare_librispeech(librispeech_dir, output)
+    audio, suffix = folders[0].parent.absolute(), "_cased" if text == "cased" else ""
+    if devs:
+        write_set(output / "dev_cased", devs, audio, TEXTS[text], may_lack=1.0)  # its audio is in all three folders
+    write_set(output / f"train_{subset}{suffix}", trains, audio, TEXTS[text])
+
+
+def manifest_name(part: str) -> str:
+    """Return the file name of a subset's, or another part's, manifest."""
+    return f"libriheavy_cuts_{part}.jsonl.gz"
+
+
+def _find(corpus_dir: Path, folder: str, names: Sequence[str]) -> list[Path]:
+    """Return where files or folders should be: in a folder of `corpus_dir` if that exists, else in it itself."""
+    parent = corpus_dir / folder if (corpus_dir / folder).is_dir() else corpus_dir
+    return [parent / name for name in names]
+
+
+def write_set(
+    path: Path,
+    manifests: Sequence[Path],
+    audio: Path,
+    to_text: Callable[[str], str],
+    may_lack: float = MAX_MISSING_SHARE,
+) -> None:
+    """Write a data directory of the cuts of manifests whose recordings lie below `audio`; lists those it drops.
+
+    `UserError` for a line that is not of the published form, or if more than the share `may_lack` has no recording.
+    """
+    recordings: dict[str, bool] = {}  # by their files, and whether these exist
+    missing = 0
+    with stream_data_dir(path) as writer:
+        for cut in _all_cuts(manifests):
+            utt_id, text = cut.cut_id.replace("/", "-"), to_text(cut.text)
+            if cut.source not in recordings:
+                recordings[cut.source] = (audio / cut.source).is_file()
+            if reason := _why_dropped(cut, text, recordings[cut.source]):
+                writer.drop(utt_id, reason)
+                missing += not recordings[cut.source]
+            else:
+                end_s = min(cut.start_s + cut.duration_s, cut.recording_s)
+                utt = Utterance(utt_id, audio / cut.source, text, cut.speaker, cut.start_s, end_s)
+                writer.add(cut.recording_id.replace("/", "-"), utt)
+        _check_missing(missing, writer.written + writer.dropped, may_lack, audio, recordings)
+    if writer.dropped:
+        total = writer.written + writer.dropped
+        print(f"{path}: {writer.dropped} of {total} utterances dropped; {path / DROPPED} says why")
+
+
+def _all_cuts(manifests: Sequence[Path]) -> Iterator[Cut]:
+    for manifest in manifests:
+        yield from tqdm(read_cuts(manifest), manifest.name, unit="cut", unit_scale=True, disable=None)
+
+
+def read_cuts(manifest: Path) -> Iterator[Cut]:
+    """Yield the cuts of a published manifest; `UserError` naming the first line that is none."""
+    fix = "get the manifest again, as published"
+    try:
+        with gzip.open(manifest) as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    cut = _parse(line)
+                except KeyError as error:
+                    raise UserError(f"{manifest}:{number}: the field {error} is missing; {fix}") from error
+                except (ValueError, TypeError, AttributeError) as error:
+                    raise UserError(f"{manifest}:{number}: not a cut of Libriheavy ({error}); {fix}") from error
+                yield cut
+    except (EOFError, OSError, zlib.error) as error:
+        raise UserError(f"{manifest}: cannot be read to its end ({error}); delete it and {fix}") from error
+
+
+def _parse(line: bytes) -> Cut:
+    """Read one line; KeyError, ValueError, TypeError or AttributeError for what is missing or wrong in it."""
+    cut = json.loads(line)
+    recording, (supervision,) = cut["recording"], cut["supervisions"]
+    (source,) = recording["sources"]
+    _, mark, file = source["source"].partition(AUDIO_MARK)
+    if not mark:
+        raise ValueError(f"its audio {source['source']!r} is not in {AUDIO_MARK}")
+    if "texts" not in supervision.get("custom", {}):
+        raise ValueError("its supervision has no custom.texts: this manifest was derived from the published one")
+    return Cut(
+        cut_id=cut["id"],
+        recording_id=recording["id"],
+        source=file,
+        sample_rate_hz=recording["sampling_rate"],
+        recording_s=recording["num_samples"] / recording["sampling_rate"],
+        start_s=float(cut["start"]),
+        duration_s=float(cut["duration"]),
+        speaker=supervision["speaker"],
+        text=(supervision["custom"]["texts"] or [""])[0] or "",  # the second is a recogniser's
+    )
+
+
+def _why_dropped(cut: Cut, text: str, has_audio: bool) -> str:
+    """Say why a cut is not used; empty if it is."""
+    end_s = cut.start_s + cut.duration_s
+    if not has_audio:
+        return f"no recording {cut.source}"
+    if not any(character.isalnum() for character in text):
+        return "no words in its text"
+    if cut.sample_rate_hz != SAMPLE_RATE_HZ:
+        return f"{cut.sample_rate_hz} Hz, not {SAMPLE_RATE_HZ}"
+    if not (cut.start_s >= 0 and cut.duration_s > 0):
+        return f"starts at {cut.start_s} s and lasts {cut.duration_s} s"
+    if end_s > cut.recording_s + ROUNDING_S:
+        return f"ends at {end_s:.3f} s, its recording at {cut.recording_s:.3f} s"
+    return ""
+
+
+def _check_missing(missing: int, total: int, may_lack: float, audio: Path, recordings: dict[str, bool]) -> None:
+    if missing <= may_lack * total:
+        return
+    lost = [source for source, exists in recordings.items() if not exists]
+    raise UserError(
+        f"{missing} of {total} utterances have no recording: {len(lost)} files are missing, the first "
+        f"{audio / lost[0]}; complete Libri-light (up to {may_lack:.0%} of the utterances may lack)"
+    )

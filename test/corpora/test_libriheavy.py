@@ -1,0 +1,290 @@
+"""Libriheavy: its manifests become data directories that cut out just the published cuts; and what is wrong with them.
+
+The corpus is a miniature in the published layout: chapters of LibriSpeech, joined into the recordings of Libri-light.
+"""
+
+import copy
+import gzip
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+pytest.importorskip("lhotse")
+
+from omnirouter.corpora.download import CORPORA  # noqa: E402
+from omnirouter.corpora.libriheavy import SUBSETS, TEXTS, prepare_libriheavy, read_cuts, upper, write_set  # noqa: E402
+from omnirouter.corpora.librispeech import EVAL_PARTS  # noqa: E402
+from omnirouter.data.audio import load_utterance  # noqa: E402
+from omnirouter.data.datadir import read_data_dir, read_table  # noqa: E402
+from omnirouter.data.errors import UserError  # noqa: E402
+from omnirouter.data.validate import validate_data_dirs  # noqa: E402
+
+Cuts = list[dict[str, Any]]
+FRAMES = {"small": (8008, 12344, 16000), "medium": (9001, 7777), "large": (20000,), "dev": (8000,)}
+
+
+@pytest.fixture
+def sources(tmp_path: Path, write_chapter: Callable[..., None]) -> dict[str, Path]:
+    """A chapter for each part of Libriheavy, of a speaker of its own."""
+    for speaker, (part, lengths) in enumerate(FRAMES.items()):
+        utterances = [(f"IT'S TEXT {i} OF {part.upper()}", frames) for i, frames in enumerate(lengths)]
+        write_chapter(tmp_path / "sources", str(100 + speaker), part, utterances)
+    return {path.name: path for path in (tmp_path / "sources").glob("*/*")}
+
+
+@pytest.fixture
+def corpus(
+    tmp_path: Path, sources: dict[str, Path], write_libriheavy: Callable[..., Cuts], write_chapter: Callable[..., None]
+) -> Path:
+    """All of it, as it is downloaded; the recording of the dev set lies in large."""
+    for part, chapter in sources.items():
+        write_libriheavy(tmp_path / "corpus", part, [chapter], folder="large" if part == "dev" else part)
+    for part in EVAL_PARTS:
+        write_chapter(tmp_path / "corpus/LibriSpeech" / part, "7", part.replace("-", ""), [("AS EVER", 8000)])
+    return tmp_path / "corpus"
+
+
+def check_cut_exactly(data_dir: Path, chapter: Path) -> None:
+    """Hold every utterance of a data directory against its own file."""
+    utterances = read_data_dir(data_dir)
+    files = sorted(path for path in chapter.iterdir() if path.suffix != ".txt")
+    assert len(utterances) == len(files) > 0
+    for utt, file in zip(utterances, files, strict=True):
+        samples, _ = soundfile.read(file, dtype="int16")
+        np.testing.assert_array_equal(load_utterance(utt), samples.astype(np.float32) / 32768)
+        assert utt.speaker == chapter.parent.name and utt.duration_s == pytest.approx(len(samples) / 16000, abs=1e-6)
+
+
+@pytest.mark.parametrize("part", FRAMES)
+def test_segments_cut_out_the_source_utterances(
+    corpus: Path, sources: dict[str, Path], tmp_path: Path, part: str
+) -> None:
+    manifest = corpus / f"libriheavy/libriheavy_cuts_{part}.jsonl.gz"
+    write_set(tmp_path / "data", [manifest], corpus / "librilight", upper)
+    check_cut_exactly(tmp_path / "data", sources[part])
+
+
+def test_the_data_directories_of_small(corpus: Path, tmp_path: Path) -> None:
+    prepare_libriheavy(corpus, tmp_path / "data", "small")
+    book = "small-100-book_small_librivox_64kb_mp3-small_64kb"
+    assert read_table(tmp_path / "data/train_small/wav.scp") == {
+        book: f"{corpus}/librilight/small/100/book_small_librivox_64kb_mp3/small_64kb.flac"
+    }
+    assert read_table(tmp_path / "data/train_small/segments") == {
+        f"{book}_0": f"{book} 0.500000 1.000500",
+        f"{book}_1": f"{book} 1.500500 2.272000",
+        f"{book}_2": f"{book} 2.772000 3.772000",
+    }
+    texts = {f"{book}_{i}": f"IT'S TEXT {i} OF SMALL" for i in range(3)}
+    assert read_table(tmp_path / "data/train_small/text") == texts
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {
+        "train_small", "dev", "dev_clean", "dev_other", "test_clean", "test_other",
+    }  # fmt: skip
+    assert len(read_data_dir(tmp_path / "data/dev")) == 2
+    assert all(report.is_good for report in validate_data_dirs((tmp_path / "data").iterdir(), deep=True))
+
+
+def test_segments_of_real_speech(test_data: Path, tmp_path: Path, write_libriheavy: Callable[..., Cuts]) -> None:
+    chapter = test_data / "LibriSpeech/all-clean-5/1088/134315"
+    cuts = write_libriheavy(tmp_path / "corpus", "small", [chapter])
+    assert len(cuts) > 5
+    manifest = tmp_path / "corpus/libriheavy/libriheavy_cuts_small.jsonl.gz"
+    write_set(tmp_path / "data", [manifest], tmp_path / "corpus/librilight", upper)
+    utterances = {utt.utt_id: utt for utt in read_data_dir(tmp_path / "data")}
+    transcript = dict(line.split(maxsplit=1) for line in next(chapter.glob("*.txt")).read_text().splitlines())
+    for cut, (name, text) in zip(cuts, transcript.items(), strict=True):
+        utt = utterances[cut["id"].replace("/", "-")]
+        (file,) = chapter.glob(f"{name}.[!t]*")
+        samples, _ = soundfile.read(file, dtype="int16")
+        np.testing.assert_array_equal(load_utterance(utt), samples.astype(np.float32) / 32768)
+        assert utt.text == text
+
+
+@pytest.mark.parametrize("subset", SUBSETS)
+def test_a_subset_holds_the_smaller_ones(corpus: Path, tmp_path: Path, subset: str) -> None:
+    parts = {"small": ["small"], "medium": ["small", "medium"], "large": ["small", "medium", "large"]}[subset]
+    for part in set(SUBSETS) - set(parts):
+        shutil.rmtree(corpus / "librilight" / part)
+        (corpus / f"libriheavy/libriheavy_cuts_{part}.jsonl.gz").unlink()
+    prepare_libriheavy(corpus, tmp_path / "data", subset)
+    texts = read_table(tmp_path / f"data/train_{subset}/text")
+    wanted = [f"IT'S TEXT {i} OF {part.upper()}" for part in parts for i in range(len(FRAMES[part]))]
+    assert sorted(texts.values()) == sorted(wanted)
+    assert {archive.folder for archive in CORPORA[f"libriheavy_{subset}"] if archive.folder} == set(parts)
+
+
+def test_cased_text_has_a_cased_dev_set(corpus: Path, tmp_path: Path) -> None:
+    prepare_libriheavy(corpus, tmp_path / "data", "large", "cased")
+    texts = read_table(tmp_path / "data/train_large_cased/text")
+    assert "“it’s text 0 of small—”" in texts.values()
+    assert list(read_table(tmp_path / "data/dev_cased/text").values()) == ["“it’s text 0 of dev—”"]
+    shutil.rmtree(corpus / "librilight/large")
+    with pytest.raises(UserError, match="dev_cased: there is no utterance"):
+        prepare_libriheavy(corpus, tmp_path / "data", "small", "cased")
+
+
+@pytest.mark.parametrize(
+    "mode, text, written",
+    [
+        ("upper", "“Don’t,” she said—‘never’ in 1812!", "DON'T SHE SAID 'NEVER' IN 1812"),
+        ("upper", "A naïve *dash*-word\tand Straße", "A NA VE DASH WORD AND STRA E"),
+        ("upper", " \n...  ", ""),
+        ("cased", "“Don’t,” she said—‘never’ in 1812!", "“Don’t,” she said—‘never’ in 1812!"),
+        ("cased", " A\u00a0line\nand\u2028a\x85bell\x07 rang \ud800", "A line and a bell rang"),
+    ],
+)
+def test_text(mode: str, text: str, written: str) -> None:
+    assert TEXTS[mode](text) == written
+
+
+def published(corpus: Path, part: str) -> Cuts:
+    with gzip.open(corpus / f"libriheavy/libriheavy_cuts_{part}.jsonl.gz") as file:
+        return [json.loads(line) for line in file]
+
+
+def changed(cut: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """A copy of a cut with fields replaced, as recording__sampling_rate=8000; None takes one away."""
+    cut = copy.deepcopy(cut)
+    for name, value in fields.items():
+        *path, last = [int(key) if key.isdigit() else key for key in name.split("__")]
+        inner: Any = cut
+        for key in path:
+            inner = inner[key]
+        if value is None:
+            del inner[last]
+        else:
+            inner[last] = value
+    return cut
+
+
+TEXTS_OF = "supervisions__0__custom__texts"
+DROPPED = {
+    "no words in its text": {TEXTS_OF: ["*** ...", "A"]},
+    "no words in its text ": {TEXTS_OF: []},
+    "no words in its text  ": {TEXTS_OF: [None, "A"]},
+    "8000 Hz, not 16000": {"recording__sampling_rate": 8000},
+    "ends at 2.800 s, its recording at 2.772 s": {"duration": 1.2995, "recording__num_samples": 44352},
+    "starts at 1.5 s and lasts 0.0 s": {"start": 1.5, "duration": 0},
+    "starts at -0.1 s and lasts 2.0 s": {"start": -0.1, "duration": 2},
+}
+
+
+@pytest.mark.parametrize("reason, fields", DROPPED.items())
+def test_a_cut_that_cannot_be_used_is_listed(
+    corpus: Path,
+    tmp_path: Path,
+    write_manifest: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    reason: str,
+    fields: dict[str, Any],
+) -> None:
+    cut = published(corpus, "small")[1]
+    manifest = write_manifest(corpus, "small", [changed(cut, id="small/x/bad", **fields), cut])
+    write_set(tmp_path / "data", [manifest], corpus / "librilight", upper)
+    assert (tmp_path / "data/dropped_utts").read_text() == f"small-x-bad {reason.strip()}\n"
+    assert list(read_table(tmp_path / "data/text").values()) == ["IT'S TEXT 1 OF SMALL"]
+    assert "1 of 2 utterances dropped; " in capsys.readouterr().out
+
+
+def test_an_end_rounded_up_is_cut_at_the_end_of_the_recording(
+    corpus: Path, tmp_path: Path, write_manifest: Callable[..., Path]
+) -> None:
+    cut = published(corpus, "small")[2]
+    manifest = write_manifest(corpus, "small", [changed(cut, duration=cut["duration"] + 0.005)])
+    write_set(tmp_path / "data", [manifest], corpus / "librilight", upper)
+    (utt,) = read_data_dir(tmp_path / "data")
+    assert utt.end_s == 3.772 and len(load_utterance(utt)) == 16000
+
+
+WRONG = {
+    "not a cut of Libriheavy .Expecting": "{",
+    "not a cut of Libriheavy .string indices": '"cut"',
+    "the field 'recording' is missing": {"recording": None},
+    "the field 'start' is missing": {"start": None},
+    "the field 'speaker' is missing": {"supervisions__0__speaker": None},
+    "not a cut of Libriheavy .not enough values": {"supervisions": []},
+    "not a cut of Libriheavy .*'later'": {"start": "later"},
+    "its audio 'small/1.flac' is not in librilight/": {"recording__sources__0__source": "small/1.flac"},
+    "has no custom.texts: this manifest was derived": {"supervisions__0__custom": {}},
+}
+
+
+@pytest.mark.parametrize("message, line", WRONG.items())
+def test_a_line_of_another_form_is_an_error(
+    corpus: Path, tmp_path: Path, write_manifest: Callable[..., Path], message: str, line: Any
+) -> None:
+    cut = published(corpus, "small")[0]
+    write_manifest(corpus, "small", [cut, line if isinstance(line, str) else changed(cut, **line)])
+    with pytest.raises(UserError, match=rf"libriheavy_cuts_small.jsonl.gz:2: .*{message}.*; get the manifest again"):
+        prepare_libriheavy(corpus, tmp_path / "data", "small")
+    assert not (tmp_path / "data/train_small").exists()
+
+
+def test_a_truncated_or_foreign_file_is_an_error(corpus: Path) -> None:
+    manifest = corpus / "libriheavy/libriheavy_cuts_small.jsonl.gz"
+    for content in (manifest.read_bytes()[:-12], b"not gzip"):
+        manifest.write_bytes(content)
+        with pytest.raises(UserError, match="small.jsonl.gz: cannot be read to its end .*; delete it"):
+            list(read_cuts(manifest))
+
+
+def test_the_same_cut_twice_is_an_error(corpus: Path, tmp_path: Path, write_manifest: Callable[..., Path]) -> None:
+    cut = published(corpus, "small")[0]
+    manifest = write_manifest(corpus, "small", [cut, cut])
+    with pytest.raises(UserError, match="'small-100-.*_0' occurs twice"):
+        write_set(tmp_path / "data", [manifest], corpus / "librilight", upper)
+
+
+def test_a_few_missing_recordings_are_listed_and_many_are_an_error(
+    corpus: Path, tmp_path: Path, write_manifest: Callable[..., Path]
+) -> None:
+    good, lost = published(corpus, "small")[0], published(corpus, "medium")[0]
+    shutil.rmtree(corpus / "librilight/medium")
+    for others, is_error in ((99, False), (98, True)):
+        cuts = [lost, *(changed(good, id=f"small/100/book/{i}") for i in range(others))]
+        manifest = write_manifest(corpus, "small", cuts)
+        if is_error:
+            with pytest.raises(UserError, match="1 of 99 utterances have no recording: 1 files are missing, the first"):
+                write_set(tmp_path / "data", [manifest], corpus / "librilight", upper)
+        else:
+            write_set(tmp_path / "data", [manifest], corpus / "librilight", upper)
+    assert f"no recording {lost['recording']['id']}.flac\n" in (tmp_path / "data/dropped_utts").read_text()
+    assert len(read_table(tmp_path / "data/text")) == 99
+
+
+def test_everything_missing_is_named_at_once(corpus: Path, tmp_path: Path) -> None:
+    shutil.rmtree(corpus / "librilight/medium")
+    shutil.rmtree(corpus / "LibriSpeech")
+    (corpus / "libriheavy/libriheavy_cuts_small.jsonl.gz").unlink()
+    with pytest.raises(UserError) as error:
+        prepare_libriheavy(corpus, tmp_path / "data", "medium")
+    assert str(error.value).splitlines()[1:-1] == [
+        f"{corpus}/libriheavy/libriheavy_cuts_small.jsonl.gz",
+        f"{corpus}/librilight/medium",
+        f"{corpus}/LibriSpeech",
+    ]
+    assert not (tmp_path / "data").exists()
+
+
+def test_librispeech_may_lie_elsewhere(corpus: Path, tmp_path: Path) -> None:
+    shutil.move(corpus / "LibriSpeech", tmp_path / "elsewhere")
+    prepare_libriheavy(corpus, tmp_path / "data", "small", librispeech_dir=tmp_path / "elsewhere")
+    assert len(read_data_dir(tmp_path / "data/dev")) == 2
+
+
+@pytest.mark.parametrize("subset", SUBSETS)
+def test_what_is_downloaded_is_what_is_read(subset: str) -> None:
+    alone, with_librispeech = CORPORA[f"libriheavy_{subset}"], CORPORA[f"libriheavy_{subset}_librispeech"]
+    assert {a.name for a in alone if not a.folder} == {
+        f"libriheavy_cuts_{part}.jsonl.gz" for part in (*SUBSETS[subset], "dev")
+    }
+    assert {a.name for a in alone if a.folder} == {f"{part}.tar" for part in SUBSETS[subset]}
+    assert {a.place for a in alone if not a.folder} == {"libriheavy"}
+    assert {a.place for a in alone if a.folder} == {"librilight"}
+    assert {a.folder for a in set(with_librispeech) - set(alone)} == {f"LibriSpeech/{part}" for part in EVAL_PARTS}
