@@ -13,6 +13,7 @@ from omnirouter.models.ctc import parameter_counts
 from omnirouter.scoring.results import checkout_commit
 from omnirouter.training.config import ExperimentConfig
 from omnirouter.training.devices import set_threads
+from omnirouter.training.distributed import from_first, is_first, ranks, restarts
 from omnirouter.training.experiment import (
     Inputs,
     build_model,
@@ -30,21 +31,32 @@ from omnirouter.training.trainer import Trainer
 
 
 def train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.device, restart: bool = False) -> None:
-    """Train an experiment, go on with it, or say that it is finished. restart: what is there is deleted first."""
+    """Train an experiment, go on with it, or say that it is finished. restart: what is there is deleted first.
+
+    Several processes call it together; the first one alone makes, locks and writes the experiment directory.
+    """
+    config = config.for_processes(ranks())
+    restart = restart and not restarts()  # what torchrun starts again goes on
+    with ExitStack() as locks:
+        if from_first(lambda: _open(exp, config, inputs, restart, locks)):
+            if is_first():
+                print(f"{exp}: training is finished; --restart begins anew")
+        else:
+            _train(exp, config, inputs, device)
+
+
+def _open(exp: Path, config: ExperimentConfig, inputs: Inputs, restart: bool, locks: ExitStack) -> bool:
+    """Lock the experiment directory and make it ready; returns whether its training is finished."""
     if restart or not has_begun(exp):
         inputs.as_dict()  # whatever forbids the new run must be known before the old one is deleted
         if inputs.init is not None:
             check_initial(config.model, inputs.init, exp)
-    with ExitStack() as locks:
+    locks.enter_context(locked(exp))
+    remove_leftovers(exp)
+    if restart:
+        remove_experiment(exp)
         locks.enter_context(locked(exp))
-        remove_leftovers(exp)
-        if restart:
-            remove_experiment(exp)
-            locks.enter_context(locked(exp))
-        if open_experiment(exp, config, inputs):
-            print(f"{exp}: training is finished; --restart begins anew")
-        else:
-            _train(exp, config, inputs, device)
+    return open_experiment(exp, config, inputs)
 
 
 def _train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.device) -> None:
@@ -56,8 +68,9 @@ def _train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.de
     labels = [tokenizer.encode(utterance.text) for utterance in utterances]
     kept = select_trainable(utterances, labels, config, exp / "dropped_utts")
     utterances, labels = [utterances[i] for i in kept], [labels[i] for i in kept]
-    stats = feature_stats(load_features(utterance.place, utterance.utt_id) for utterance in utterances)
-    stats.save(exp / "feature_stats.json")
+    stats = from_first(lambda: feature_stats(load_features(u.place, u.utt_id) for u in utterances))
+    if is_first():
+        stats.save(exp / "feature_stats.json")
 
     model = build_model(config, tokenizer, stats)
     if inputs.init is not None and not has_begun(exp):
@@ -72,7 +85,8 @@ def _train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.de
     if trainer.step == 0:
         for indices in sampler.largest():
             trainer.rehearse(data[Position(), indices, Position()])
-    best = trainer.run(training_batches(data, sampler, trainer.position, config.training.workers))
-    write_final_model(exp, best, model, trainer.step, commit)
+    best = trainer.run(training_batches(data, sampler, trainer.position, config.training.workers, trainer.share))
+    if is_first():
+        write_final_model(exp, best, total, active, trainer.step, commit)
     LOG.info("finished after %d steps; %s/model.pt is the average of the checkpoints of steps %s",
              trainer.step, exp, ", ".join(path.stem.removeprefix("best_") for path in best))  # fmt: skip

@@ -1,6 +1,7 @@
 """Which utterances CTC can be trained on."""
 
 import itertools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,15 +10,19 @@ from omnirouter.data.errors import UserError
 from omnirouter.data.fbank import FRAMES_PER_S
 from omnirouter.data.files import atomic_write
 from omnirouter.training.config import ExperimentConfig
+from omnirouter.training.distributed import is_first
 from omnirouter.training.log import LOG
 
 
 def select_trainable(
     utterances: Sequence[FeatureUtterance], labels: Sequence[list[int]], config: ExperimentConfig, listing: Path
 ) -> list[int]:
-    """Indices of the utterances that can be trained on; a file lists the others with their reasons."""
+    """Indices of the utterances that can be trained on; a file lists the others with their reasons.
+
+    Of several processes the first one writes it.
+    """
     kept: list[int] = []
-    with atomic_write(listing) as file:
+    with atomic_write(listing) if is_first() else open(os.devnull, "w") as file:
         for i, (utterance, units) in enumerate(zip(utterances, labels, strict=True)):
             reason = _why_dropped(utterance.frames, units, config)
             if reason:

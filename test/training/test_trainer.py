@@ -18,7 +18,8 @@ from omnirouter.training import run as run_module
 from omnirouter.training.config import ExperimentConfig, OptimConfig
 from omnirouter.training.experiment import Inputs, load_experiment
 from omnirouter.training.run import train
-from omnirouter.training.trainer import Trainer, make_optimizer
+from omnirouter.training.step import make_optimizer
+from omnirouter.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 
@@ -193,7 +194,7 @@ def test_too_large_a_batch_is_found_before_the_first_step(
     def fail(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr("omnirouter.training.trainer.ctc_loss", fail)
+    monkeypatch.setattr("omnirouter.training.step.ctc_losses", fail)
     with pytest.raises(UserError, match="out of memory .* lower batch.max_batch_s, now 8"):
         train(tmp_path / "exp/a", config, inputs, CPU)
     assert not (tmp_path / "exp/a/metrics.jsonl").read_text()
