@@ -104,4 +104,9 @@ def _sharded(model: CtcModel) -> CtcModel:
     mesh = init_device_mesh(next(model.parameters()).device.type, (ranks(),))
     for block in model.encoder.blocks:
         fully_shard(block, mesh=mesh)
-    return fully_shard(model, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    for module in (model, *model.encoder.blocks):
+        # Buffers made in a validation, in inference mode, could not be used in training afterwards.
+        module.unshard()
+        module.reshard()
+    return model
