@@ -18,7 +18,7 @@ BAD = {
     "stop stage": ("mini", ["--stop-stage", "99999999999999999999"], "stages from 0 to 7"),
     "order of stages": ("mini", ["--stage", "5", "--stop-stage", "4"], "the first not after the last"),
     "headline": ("mini", ["--headline", "cer"], "--headline must be raw or whisper, not 'cer'"),
-    "ngpu": ("mini", ["--ngpu", "2"], "--ngpu must be 0 or 1, not '2'"),
+    "ngpu": ("mini", ["--ngpu", "02"], "--ngpu must be a number of GPUs, not '02'"),
     "deep": ("mini", ["--deep", "yes"], "--deep must be auto, true or false, not 'yes'"),
     "corpus of its own": ("mini", ["--corpus-dir", "/"], "the mini corpus is made on this machine"),
     "pipes": ("an4", ["--allow-pipes"], "--allow-pipes is for a corpus of your own"),
@@ -95,6 +95,26 @@ def test_only_a_config_that_was_given_is_taken_from_where_the_user_stands(
     assert " --config conf/omnirouter.yaml " in train and "--exp exp/omnirouter" in train
     own = calls("--stage", "4", "--stop-stage", "4", "--config", "conf/omnirouter.yaml")
     assert any(f" --config {tmp_path}/conf/omnirouter.yaml " in line for line in own)
+
+
+@pytest.mark.parametrize(
+    ("given", "launch", "of_each"),
+    [
+        ([], "", ""),
+        (["--ngpu", "0"], "", " --ngpu 0"),
+        (["--ngpu", "1"], "", " --ngpu 1"),
+        (["--ngpu", "8"], "torch.distributed.run --standalone --nproc-per-node 8 -m ", " --ngpu 1"),
+    ],
+)
+def test_several_gpus_are_several_processes_in_training_only(
+    calls: Callable[..., list[str]], given: list[str], launch: str, of_each: str
+) -> None:
+    lines = calls("--stage", "4", "--stop-stage", "5", *given)
+    (train,) = [line for line in lines if "omnirouter.bin.train" in line]
+    assert f" -- python -m {launch}omnirouter.bin.train " in train
+    assert train.endswith(f"--set={of_each}")
+    decodes = [line for line in lines if "bin.decode" in line]
+    assert len(decodes) == 2 and all(line.endswith(f" --{of_each}") for line in decodes)
 
 
 def test_the_configuration_is_checked_before_the_first_stage_where_training_is_asked_for(

@@ -13,7 +13,6 @@
 #
 # A stage is passed over while its inputs, its settings and what it has made are unchanged. Training goes on where it
 # was stopped. The same command continues after any interruption.
-#
 set -euo pipefail
 caller_dir=$PWD
 recipe_dir=$(cd "$(dirname "$0")" && pwd)
@@ -27,7 +26,7 @@ name=               # the experiment is exp/NAME; by default NAME is the config'
 init=               # start from the weights of this experiment (a name in exp/, or a directory)
 set=                # changes to the configuration: "key=value key=value"
 nj=4                # parallel jobs of stage 2
-ngpu=               # GPUs to use: 0 or 1; by default one if there is one
+ngpu=               # GPUs to use: 0, 1, or several to train on; by default one if there is one
 force=false         # run stages even when they are up to date
 restart=false       # train from the beginning, dropping what exp/NAME has
 deep=auto           # stage 1 decodes every audio file: true, false (headers only), auto (true below 10 000 utterances)
@@ -65,7 +64,7 @@ cd "$recipe_dir"
     die "--stage $stage --stop-stage $stop_stage: give stages from 0 to 7, the first not after the last"
 [[ $token_type == bpe || $token_type == char ]] || die "--token-type must be bpe or char, not '$token_type'"
 [[ $headline == raw || $headline == whisper ]] || die "--headline must be raw or whisper, not '$headline'"
-[[ $ngpu =~ ^[01]?$ ]] || die "--ngpu must be 0 or 1, not '$ngpu'"
+[[ $ngpu =~ ^(0|[1-9][0-9]*)?$ ]] || die "--ngpu must be a number of GPUs, not '$ngpu'"
 [[ $deep == auto || $deep == true || $deep == false ]] || die "--deep must be auto, true or false, not '$deep'"
 [[ $corpus != kaldi || -n $corpus_dir || $stage -gt 1 ]] ||
     die "no --corpus-dir: name the folder that holds your data directories $train_set, $dev_set, ${test_sets// /, }"
@@ -117,7 +116,7 @@ fi
 train_flags=(--config "$config" --set="$set")
 ! within 4 || python -m omnirouter.bin.check_config "${train_flags[@]}" # a mistake shows now, not after the download
 [[ -z $init ]] || train_flags+=(--init "$init")
-[[ -z $ngpu ]] || gpu_flag=(--ngpu "$ngpu")
+[[ -z $ngpu ]] || gpu_flag=(--ngpu $((ngpu > 1 ? 1 : ngpu))) # of each process
 ! $restart || train_flags+=(--restart)
 ! $force || force_flag=(--force)
 
@@ -164,9 +163,10 @@ if within 3; then
 fi
 
 if within 4; then
+    if ((${ngpu:-1} > 1)); then several=(torch.distributed.run --standalone --nproc-per-node "$ngpu" -m); else several=(); fi
     step "4 train $name" --prefix "$gpu_prefix" --given "$config" --from 3 "$lang/tokens.txt" \
         --from 1 "data/$train_set/text" "data/$dev_set/text" --from 2 "data/$train/feats.scp" "data/$dev_set/feats.scp" \
-        -- python -m omnirouter.bin.train --train "data/$train" --dev "data/$dev_set" \
+        -- python -m "${several[@]}" omnirouter.bin.train --train "data/$train" --dev "data/$dev_set" \
         --lang "$lang" --exp "$exp" "${train_flags[@]}" "${gpu_flag[@]}"
 fi
 
