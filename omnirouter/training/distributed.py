@@ -106,8 +106,8 @@ def raise_in_all(message: str | None) -> None:
 
 def check_equal_weights(model: nn.Module) -> None:
     """Raise UserError unless all processes have the same weights."""
-    values = [tensor.double() for tensor in model.state_dict().values()]
-    sums = gathered([str(float(sum(f(value).sum() for value in values))) for f in (torch.abs, torch.square)])
+    tensors = model.state_dict().values()
+    sums = gathered([str(float(sum(f(t.double()).sum() for t in tensors))) for f in (torch.abs, torch.square)])
     odd = next((i for i, other in enumerate(sums) if other != sums[0]), None)
     raise_in_all(
         odd
