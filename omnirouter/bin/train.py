@@ -1,12 +1,15 @@
 """Train a CTC model (stage 4), or go on with an unfinished training of the same experiment directory.
 
-With several GPUs, one process for each, on one machine, or on M machines with the same command on each of them:
+With several GPUs, one process for each, on one machine, or on M machines with the same commands on each of them:
 
     torchrun --standalone --nproc-per-node N -m omnirouter.bin.train ...
+
+    export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
     torchrun --nnodes M --nproc-per-node N --rdzv-backend c10d --rdzv-endpoint HOST:29500 -m omnirouter.bin.train ...
 
 HOST is one of the machines; all have to see the data and the experiment directory under the same paths. With
---max-restarts R, torchrun starts training again from its last checkpoint when a process has died.
+--max-restarts R, torchrun starts training again from its last checkpoint when a process has died; the variable keeps it
+from giving the new processes the addresses of the dead ones.
 """
 
 import argparse

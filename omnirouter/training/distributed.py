@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 
 from omnirouter.data.errors import UserError
 
@@ -26,11 +27,16 @@ def process_group(device: torch.device) -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or "RANK" not in os.environ:
         yield
         return
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-        dist.init_process_group("cpu:gloo,cuda:nccl", timeout=TIMEOUT, device_id=device)
-    else:
-        dist.init_process_group("gloo", timeout=TIMEOUT)
+    store, number, count = next(rendezvous("env://", timeout=TIMEOUT))
+    if os.environ.get("GROUP_WORLD_SIZE", "1") == "1":
+        # torchrun keeps its store over a restart, and with it the addresses of the processes that have died. Each of
+        # several machines counts restarts for itself: there torchrun has to be told to make a new store.
+        store = dist.PrefixStore(f"restart_{restarts()}", store)
+    own_gpu = device if device.type == "cuda" else None
+    backend = "cpu:gloo,cuda:nccl" if own_gpu else "gloo"
+    if own_gpu:
+        torch.cuda.set_device(own_gpu)
+    dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=TIMEOUT, device_id=own_gpu)
     yield
     dist.destroy_process_group()  # not after an error: the others may be waiting for something else
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from omnirouter.data.errors import UserError
 from omnirouter.models.ctc import CtcModel
-from omnirouter.training import checkpoint
+from omnirouter.training import checkpoint, distributed
 from omnirouter.training.config import ExperimentConfig
 from omnirouter.training.distributed import check_equal_weights, from_first, rank, ranks
 from omnirouter.training.experiment import Inputs
@@ -199,3 +200,18 @@ def test_what_only_the_first_process_computes_all_have(in_processes: InProcesses
 
     assert in_processes(3, work) == [([0, 3], 0), ([0, 3], 1), ([0, 3], 2)]
     assert work() == ([0, 1], 0)
+
+
+def test_a_restarted_process_does_not_meet_the_addresses_of_the_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchrun keeps its store when it starts the processes of one machine again."""
+    kept, stores = dist.HashStore(), []
+    monkeypatch.setattr(distributed, "rendezvous", lambda *_, **__: iter([(kept, 0, 2)]))
+    monkeypatch.setattr(dist, "init_process_group", lambda *_, store, **__: stores.append(store))
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for restart in ("0", "1"):
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", restart)
+        with distributed.process_group(CPU):
+            stores[-1].set("address", restart)
+    assert [store.get("address") for store in stores] == [b"0", b"1"]
