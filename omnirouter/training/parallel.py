@@ -46,6 +46,11 @@ def compile_blocks(model: CtcModel) -> None:
 
     What one expert gets is another number in each batch, for each of which the compiler would begin anew.
     """
+    import torch._dynamo  # takes seconds
+
+    # All blocks share what is compiled: for padded, unpadded and single utterances, with and without experts, and once
+    # more for each where activations are computed again.
+    torch._dynamo.config.recompile_limit = max(32, torch._dynamo.config.recompile_limit)
     for block in model.encoder.blocks:
         if isinstance(block.ffn, Experts):
             block.ffn.forward = torch.compiler.disable(block.ffn.forward)

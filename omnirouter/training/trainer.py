@@ -117,11 +117,13 @@ class Trainer:
             group["lr"] = self._rate
         left_out = left_out_layers(self._config, self.step)
         result = self._gradient.compute(batches, int(known["utterances"]), left_out)
-        telemetry, norm = result.telemetry, self._gradient.clip()
+        telemetry = result.telemetry
+        telemetry.add({"norm": self._gradient.clip() / ranks()}, {})  # the same in all; their mean, so that all agree
         telemetry.share()
-        if math.isfinite(norm) and telemetry.is_finite():
+        if telemetry.is_finite():
             self._optimizer.step()
-            telemetry.add({"steps": 1, "norm": norm, "clipped": norm > optim.clip_norm, **known}, {})
+            counts = {name: known[name] for name in ("utterances", "frames", "padded_frames")}
+            telemetry.add({"steps": 1, "clipped": telemetry.sum("norm") > optim.clip_norm, **counts}, {})
         else:
             telemetry = Telemetry()
             self._skip(result)
@@ -135,7 +137,7 @@ class Trainer:
         self._skipped += 1
         most = self._config.training.max_skipped_steps
         what = f"step {self.step}: loss or gradient not finite; utterances {', '.join(result.not_finite())}"
-        LOG.warning("%s; the step is skipped, the %dth of at most %d", what, self._skipped, most)
+        LOG.warning("%s; the step is skipped, %d of at most %d", what, self._skipped, most)
         advice = f"more than training.max_skipped_steps, now {most}; look at these utterances, or lower optim.lr"
         raise_in_all(f"{what}; {self._skipped} steps skipped, {advice}" if self._skipped > most else None)
 
