@@ -1,5 +1,6 @@
 """Greedy decoding of the dev set while training, shared out among the processes."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 
@@ -34,14 +35,15 @@ def dev_errors(
 
 
 def _share(utterances: Sequence[FeatureUtterance], max_batch_s: float) -> Iterator[Batch]:
-    """Yield this process's batches, of the same utterances whatever the number of processes.
+    """Yield this process's batches: of the same utterances, whatever the number of processes, and as many in each.
 
-    A sharded model runs in all processes at once: those left without a batch repeat the first one.
+    A sharded model runs in all processes at once: those left without a last batch repeat the first one.
     """
     order = sorted(utterances, key=lambda utterance: (-utterance.frames, utterance.utt_id))
     frames = [utterance.frames for utterance in order]
     batches = bounded_batches(range(len(order)), frames, int(max_batch_s * FRAMES_PER_S))
-    for first in range(0, len(batches), ranks()):
-        number = first + rank()
-        chosen = batches[number if number < len(batches) else 0]
-        yield from ordered_batches([order[i] for i in chosen], max_batch_s)
+    mine = batches[rank() :: ranks()]
+    if len(mine) < math.ceil(len(batches) / ranks()):
+        mine.append(batches[0])
+    # All but the very last batch are full, so they are not cut differently now.
+    return ordered_batches([order[i] for batch in mine for i in batch], max_batch_s)
