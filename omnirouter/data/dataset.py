@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 import os
+import signal
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -244,9 +246,17 @@ class _Keys:
 
 
 def _worker_alone(_: int) -> None:
-    """Keep a loading worker to one thread, and deaf to Ctrl-C: the main process ends it."""
-    import signal
-
+    """Keep a loading worker to one thread, and deaf to Ctrl-C and SIGTERM: the main process ends it."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_at_parents_word, daemon=True).start()
     os.nice(1)
+
+
+def _end_at_parents_word() -> None:
+    """Wait for the main process's SIGTERM; one that is sent to all processes leaves it time to end in its own way."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

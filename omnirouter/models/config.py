@@ -52,21 +52,21 @@ class ModelConfig:
     attention_dropout: float = 0.1
     """Dropout of the attention weights."""
     layer_drop: float = 0.0
-    """Probability of leaving out a whole block in a training step."""
+    """Probability of leaving out a whole block in a training step, the same blocks for all its batches."""
     n_mels: int = 80
     """Feature dimension."""
     stack_frames: int = 4
     """Consecutive 10 ms frames stacked to one token."""
 
     def __post_init__(self) -> None:
-        _check_choice("model.encoder", self.encoder, ENCODERS)
-        _check_choice("model.balance", self.balance, BALANCE_FORMS)
+        check_choice("model.encoder", self.encoder, ENCODERS)
+        check_choice("model.balance", self.balance, BALANCE_FORMS)
         for name in ("layers", "dim", "heads", "ffn_dim", "experts", "moe_every", "top_k", "n_mels", "stack_frames"):
             if getattr(self, name) < 1:
                 raise UserError(f"model.{name}: must be at least 1, is {getattr(self, name)}")
         if self.dim % self.heads or (self.dim // self.heads) % 2:
             raise UserError(f"model.heads: {self.heads} heads do not divide model.dim {self.dim} into even parts")
-        _check_choice("model.positions", self.positions, POSITIONS)
+        check_choice("model.positions", self.positions, POSITIONS)
         for name in ("dropout", "attention_dropout", "layer_drop", "router_jitter"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise UserError(f"model.{name}: must lie in [0, 1), is {getattr(self, name)}")
@@ -107,7 +107,8 @@ def routing_plan(config: ModelConfig) -> list[LayerPlan]:
     return plan
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise UserError naming a field whose value is none of the choices."""
     if value not in choices:
         raise UserError(f"{name}: {value!r} is not one of {', '.join(choices)}")
 

@@ -1,6 +1,6 @@
 """The CTC model: feature normalisation, encoder, output layer and loss."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,16 +40,26 @@ class CtcModel(nn.Module):
         self.encoder = Encoder(config)
         self.output = nn.Linear(config.dim, vocab_size)
 
-    def forward(self, features: Tensor, lengths: Sequence[int], with_routing: bool = False) -> CtcOutput:
-        """Score log-mel features (B, frames, n_mels), padded to the longest of `lengths` frames."""
+    def forward(
+        self,
+        features: Tensor,
+        lengths: Sequence[int],
+        with_routing: bool = False,
+        left_out: Collection[int] = (),
+        recompute: bool = False,
+    ) -> CtcOutput:
+        """Score log-mel features (B, frames, n_mels), padded to the longest of `lengths` frames.
+
+        left_out and recompute are the encoder's.
+        """
         x = (features - self.feature_mean) / self.feature_std
-        encoded = self.encoder(x, lengths, with_routing)
+        encoded = self.encoder(x, lengths, with_routing, left_out, recompute)
         log_probs = self.output(encoded.x_TD).float().log_softmax(dim=1)
         return CtcOutput(log_probs, encoded.packing, encoded.balance_loss, encoded.routing)
 
 
-def ctc_loss(output: CtcOutput, targets: Tensor, target_lengths: Sequence[int]) -> Tensor:
-    """CTC loss in fp32, summed over each utterance and over the batch; targets are the concatenated labels (ΣU,)."""
+def ctc_losses(output: CtcOutput, targets: Tensor, target_lengths: Sequence[int]) -> Tensor:
+    """CTC loss of each utterance in fp32, summed over its labels: (B,); targets are the concatenated labels (ΣU,)."""
     log_probs_LBV = output.packing.unpack(output.log_probs_TV).transpose(0, 1)
     return F.ctc_loss(
         log_probs_LBV,
@@ -57,8 +67,13 @@ def ctc_loss(output: CtcOutput, targets: Tensor, target_lengths: Sequence[int]) 
         torch.tensor(output.packing.lengths),
         torch.tensor(target_lengths),
         BLANK,
-        reduction="sum",
+        reduction="none",
     )
+
+
+def ctc_loss(output: CtcOutput, targets: Tensor, target_lengths: Sequence[int]) -> Tensor:
+    """Sum of `ctc_losses` over the batch."""
+    return ctc_losses(output, targets, target_lengths).sum()
 
 
 def parameter_counts(model: CtcModel) -> tuple[int, int]:

@@ -1,11 +1,12 @@
 """The Transformer encoder: dense, Switch or Omni-router, by configuration."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from omnirouter.models.attention import SelfAttention
 from omnirouter.models.config import LayerPlan, ModelConfig, routing_plan
@@ -73,19 +74,31 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(Block(config, plan) for plan in self.plan)
         self.final_norm = nn.LayerNorm(config.dim)
 
-    def forward(self, features: Tensor, lengths: Sequence[int], with_routing: bool = False) -> EncoderOutput:
+    def forward(
+        self,
+        features: Tensor,
+        lengths: Sequence[int],
+        with_routing: bool = False,
+        left_out: Collection[int] = (),
+        recompute: bool = False,
+    ) -> EncoderOutput:
         """Encode normalised features (B, frames, n_mels) of `lengths` frames each.
 
         An utterance of n frames gives n // stack_frames tokens; at least one utterance must give one.
+        left_out: indices of blocks to do without, for layer drop. recompute: keep only the blocks' inputs for the
+        backward pass, which computes the rest again, dropout included.
         """
         x_TD, packing = self._embed(features, lengths)
         total = x_TD.new_zeros((), dtype=torch.float32)
         kept: dict[int, Routing] = {}
         for layer, (block, plan) in enumerate(zip(self.blocks, self.plan, strict=True)):
-            if self._left_out():
+            if layer in left_out:
                 continue
             router = self.routers[plan.router] if plan.experts else None
-            x_TD, routing = block(x_TD, packing, router)
+            if recompute:
+                x_TD, routing = checkpoint(block, x_TD, packing, router, use_reentrant=False)
+            else:
+                x_TD, routing = block(x_TD, packing, router)
             if routing is not None:
                 total = total + balance_loss(routing, self.config.balance)
                 if with_routing:
@@ -99,7 +112,3 @@ class Encoder(nn.Module):
         x = packing.pack(features[:, :frames].reshape(len(lengths), packing.longest, -1))
         positions = position_vectors(self.config, packing, x.device, self.training)
         return F.dropout(self.input(x) + positions, self.config.dropout, self.training), packing
-
-    def _left_out(self) -> bool:
-        """Draw on the host whether a block is left out of this training step."""
-        return self.training and self.config.layer_drop > 0 and torch.rand(()).item() < self.config.layer_drop

@@ -15,6 +15,8 @@ class Packing:
     def __init__(self, lengths: Sequence[int], device: torch.device | str = "cpu") -> None:
         self.lengths = list(lengths)
         self.longest = max(self.lengths)
+        # A plain number, of which torch.compile makes a symbol: of a list's length it makes a constant.
+        self._batch = len(self.lengths)
         padded = any(length != self.longest for length in self.lengths)
         host = torch.arange(self.longest) < torch.tensor(self.lengths).unsqueeze(1)
         # The index is taken on the host: a boolean mask on a GPU would make the host wait for its count.
@@ -29,10 +31,9 @@ class Packing:
 
     def unpack(self, x_TC: Tensor) -> Tensor:
         """Scatter packed tokens into a batch padded with zeros: (T, C) to (B, L, C)."""
-        batch = len(self.lengths)
         if self._index is not None:
-            x_TC = x_TC.new_zeros(batch * self.longest, x_TC.shape[1]).index_copy(0, self._index, x_TC)
-        return x_TC.view(batch, self.longest, -1)
+            x_TC = x_TC.new_zeros(self._batch * self.longest, x_TC.shape[1]).index_copy(0, self._index, x_TC)
+        return x_TC.view(self._batch, self.longest, -1)
 
     def utterances(self, device: torch.device) -> Tensor:
         """Index of the utterance that each packed token belongs to: (T,)."""

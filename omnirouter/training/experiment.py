@@ -21,7 +21,7 @@ from omnirouter.data.fields import build, differences, load_yaml
 from omnirouter.data.files import atomic_dir, atomic_write, digest
 from omnirouter.data.tokenizer import Tokenizer
 from omnirouter.models.config import ModelConfig
-from omnirouter.models.ctc import CtcModel, parameter_counts
+from omnirouter.models.ctc import CtcModel
 from omnirouter.training import checkpoint
 from omnirouter.training.config import ExperimentConfig
 from omnirouter.training.log import LOG
@@ -35,6 +35,8 @@ INPUT_FILES = {
     "init": ("model.pt",),
 }
 """By role of an input, the files whose contents tell one experiment from another."""
+SAME_RESULT = ("distributed", "activation_checkpointing", "threads", "workers")
+"""Fields of the section training that say how it is computed: they may change while an experiment is unfinished."""
 
 
 @dataclass(frozen=True)
@@ -154,9 +156,11 @@ def _changes(stored: Path, config: ExperimentConfig, inputs: Inputs) -> list[str
     before = {key: digests.get(key, digests.get(str(path))) for key, path in _input_files(there).items()}
     if inputs.init is not None and "init/model.pt" not in now:
         before.pop("init/model.pt", None)
-    defaults = ExperimentConfig().as_dict()
+    defaults = ExperimentConfig().for_processes(1).as_dict()  # there was one process only
     old = {section: {**defaults.get(section, {}), **fields} for section, fields in values.items()}
     old, new = {**defaults, **old}, config.as_dict()
+    for name in SAME_RESULT:
+        old["training"][name] = new["training"][name]
     return differences({**old, "inputs": {"digests": before}}, {**new, "inputs": {"digests": now}})
 
 
@@ -185,14 +189,15 @@ def load_experiment(exp: Path) -> tuple[CtcModel, Tokenizer]:
     return model.eval(), tokenizer
 
 
-def write_final_model(exp: Path, best: Sequence[Path], model: CtcModel, steps: int, commit: str) -> None:
+def write_final_model(
+    exp: Path, best: Sequence[Path], parameters: int, active_parameters: int, steps: int, commit: str
+) -> None:
     """Average the best checkpoints to model.pt, whose presence says that training is finished.
 
     commit: of the checkout that trained it, when it began or was last resumed.
     """
-    total, active = parameter_counts(model)
     code = {"version": omnirouter.__version__, "commit": commit}
     with atomic_write(exp / "model_info.json") as file:
-        json.dump({"parameters": total, "active_parameters": active, "steps": steps, **code}, file)
+        json.dump({"parameters": parameters, "active_parameters": active_parameters, "steps": steps, **code}, file)
         file.write("\n")
     checkpoint.save(checkpoint.average(best), exp / "model.pt")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from omnirouter.training.distributed import is_first
+
 LOG = logging.getLogger("omnirouter")
 
 
@@ -17,9 +19,12 @@ class _TqdmHandler(logging.StreamHandler):
 
 
 def log_to(path: Path) -> None:
-    """Send the log to the console and, with times, to a file."""
+    """Send the log to the console and, with times, to a file; of several processes only the first one's."""
     LOG.setLevel(logging.INFO)
     LOG.propagate = False
+    if not is_first():
+        LOG.handlers = [logging.NullHandler()]
+        return
     file = logging.FileHandler(path, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     LOG.handlers = [_TqdmHandler(), file]

@@ -12,6 +12,7 @@ from omnirouter.models.ctc import parameter_counts
 from omnirouter.scoring.results import checkout_commit
 from omnirouter.training.config import ExperimentConfig
 from omnirouter.training.devices import set_threads
+from omnirouter.training.distributed import from_first, is_first, ranks, restarts
 from omnirouter.training.experiment import (
     Inputs,
     build_model,
@@ -29,21 +30,32 @@ from omnirouter.training.trainer import Trainer
 
 
 def train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.device, restart: bool = False) -> None:
-    """Train an experiment, go on with it, or say that it is finished. restart: what is there is deleted first."""
+    """Train an experiment, go on with it, or say that it is finished. restart: what is there is deleted first.
+
+    Several processes call it together; the first one alone makes, locks and writes the experiment directory.
+    """
+    config = config.for_processes(ranks())
+    restart = restart and not restarts()  # what torchrun starts again goes on
+    with ExitStack() as locks:
+        if from_first(lambda: _open(exp, config, inputs, restart, locks)):
+            if is_first():
+                print(f"{exp}: training is finished; --restart begins anew")
+        else:
+            _train(exp, config, inputs, device)
+
+
+def _open(exp: Path, config: ExperimentConfig, inputs: Inputs, restart: bool, locks: ExitStack) -> bool:
+    """Lock the experiment directory and make it ready; returns whether its training is finished."""
     if restart or not has_begun(exp):
         inputs.as_dict()  # whatever forbids the new run must be known before the old one is deleted
         if inputs.init is not None:
             check_initial(config.model, inputs.init, exp)
-    with ExitStack() as locks:
+    locks.enter_context(locked(exp))
+    remove_leftovers(exp)
+    if restart:
+        remove_experiment(exp)
         locks.enter_context(locked(exp))
-        remove_leftovers(exp)
-        if restart:
-            remove_experiment(exp)
-            locks.enter_context(locked(exp))
-        if open_experiment(exp, config, inputs):
-            print(f"{exp}: training is finished; --restart begins anew")
-        else:
-            _train(exp, config, inputs, device)
+    return open_experiment(exp, config, inputs)
 
 
 def _train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.device) -> None:
@@ -51,8 +63,9 @@ def _train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.de
     commit = checkout_commit()  # now: it may be another one when training ends
     set_threads(config.training.threads)
     tokenizer = Tokenizer(exp / "lang")
-    data, stats = open_training_data(exp, config, inputs)
-    stats.save(exp / "feature_stats.json")
+    data, stats = from_first(lambda: open_training_data(exp, config, inputs))
+    if is_first():
+        stats.save(exp / "feature_stats.json")
 
     model = build_model(config, tokenizer, stats)
     dev = read_feature_dir(inputs.dev, inputs.allow_pipes, config.model.n_mels)
@@ -66,7 +79,8 @@ def _train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.de
     if trainer.step == 0:
         for indices in sampler.largest():
             trainer.rehearse(data[Position(), indices, Position()])
-    best = trainer.run(training_batches(data, sampler, trainer.position, config.training.workers))
-    write_final_model(exp, best, model, trainer.step, commit)
+    best = trainer.run(training_batches(data, sampler, trainer.position, config.training.workers, trainer.share))
+    if is_first():
+        write_final_model(exp, best, total, active, trainer.step, commit)
     LOG.info("finished after %d steps; %s/model.pt is the average of the checkpoints of steps %s",
              trainer.step, exp, ", ".join(path.stem.removeprefix("best_") for path in best))  # fmt: skip

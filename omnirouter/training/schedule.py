@@ -6,9 +6,9 @@ from omnirouter.training.config import OptimConfig
 
 
 def learning_rate(step: int, config: OptimConfig) -> float:
-    """Learning rate of a step (from 0): linear warm-up, cosine decay, then decay in steps."""
+    """Learning rate of a step (from 0): warm-up, cosine decay, then decay in steps."""
     if step < config.warmup_steps:
-        return config.lr * (step + 1) / config.warmup_steps
+        return config.lr * (step + 1) ** config.warmup_power / config.warmup_steps**config.warmup_power
     step -= config.warmup_steps
     end = config.cosine_end_ratio
     if step < config.cosine_steps:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from omnirouter.models.agreement import contingency, cramers_v
 from omnirouter.models.router import Routing, expert_load
+from omnirouter.training.distributed import gathered, ranks, summed
 from omnirouter.training.log import LOG
 
 STARVED_SHARE = 0.01
@@ -53,21 +54,51 @@ class Telemetry:
             seen = routing_figures(decisions)  # stays on its device: no waiting for it
             self._routing[layer] = self._routing[layer] + seen if layer in self._routing else seen
             self._routed[layer] = self._routed.get(layer, 0) + 1
-        self._first_choices = {layer: decisions.experts_TK[:, 0] for layer, decisions in routing.items()}
+        if routing:
+            self._first_choices = {layer: decisions.experts_TK[:, 0] for layer, decisions in routing.items()}
+
+    def merge(self, other: "Telemetry") -> None:
+        """Add what another one has been given; its last batch is the last one now."""
+        for name, value in other._sums.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        for layer, figures in other._routing.items():
+            self._routing[layer] = self._routing[layer] + figures if layer in self._routing else figures
+            self._routed[layer] = self._routed.get(layer, 0) + other._routed[layer]
+        self._first_choices = other._first_choices
+
+    def share(self) -> None:
+        """Add up what all processes have been given: figures of the same names, and as many batches of equal layers."""
+        if ranks() == 1:
+            return
+        names, layers = sorted(self._sums), sorted(self._routing)
+        sums = summed(torch.tensor([self._sums[name] for name in names], dtype=torch.float64))
+        self._sums = dict(zip(names, sums.tolist(), strict=True))
+        if layers:
+            routing = summed(torch.cat([self._routing[layer] for layer in layers]))
+            parts = routing.split([len(self._routing[layer]) for layer in layers])
+            self._routing = dict(zip(layers, parts, strict=True))
+            self._routed = {layer: count * ranks() for layer, count in self._routed.items()}
+
+    def is_finite(self) -> bool:
+        """Tell whether all sums of figures are finite."""
+        return all(map(math.isfinite, self._sums.values()))
 
     def sum(self, name: str) -> float:
         """Sum of a figure since the last record."""
         return self._sums.get(name, 0.0)
 
     def routing_record(self) -> dict[str, dict[str, Any]]:
-        """Means per MoE layer (named from 1) since the last record.
+        """Means per MoE layer (named from 1) since the last record; to be called by all processes at once.
 
         expert_top1_prob: over all tokens whose first choice the expert is; 0 where there is none.
         cramers_v: of the last batch, with the MoE layer below; None for the lowest, where either layer was left out
         of that batch, and where either has sent all its tokens to one expert.
         """
         record = {}
-        for below, layer in zip([None, *sorted(self._routing)], sorted(self._routing), strict=False):
+        layers = sorted(self._routing)
+        pairs = zip([None, *layers], layers, strict=False)
+        agreement = gathered({layer: self._agreement(below, layer) for below, layer in pairs})[-1]
+        for layer in layers:
             mean = self._routing[layer] / self._routed[layer]
             load, prob, sums, tokens = mean[:-3].unflatten(0, (4, -1))
             record[str(layer + 1)] = {
@@ -75,7 +106,7 @@ class Telemetry:
                 "prob": prob.tolist(),
                 "expert_top1_prob": torch.where(tokens > 0, sums / tokens, 0.0).tolist(),
                 **dict(zip(("entropy", "top1_prob", "margin"), mean[-3:].tolist(), strict=True)),
-                "cramers_v": self._agreement(below, layer),
+                "cramers_v": agreement[layer],
             }
         return record
 

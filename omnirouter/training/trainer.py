@@ -1,45 +1,37 @@
 """The training loop: every step a function of the seed, the step and the weights, so that a resumed run repeats it."""
 
 import dataclasses
+import itertools
 import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 from tqdm import tqdm
 
-from omnirouter.data.dataset import Batch, FeatureUtterance, ordered_batches
-from omnirouter.data.errors import UserError
+from omnirouter.data.dataset import Batch, FeatureUtterance, Share
 from omnirouter.data.fbank import FRAMES_PER_S
 from omnirouter.data.sampler import Position
 from omnirouter.data.tokenizer import Tokenizer
-from omnirouter.decoding.greedy import greedy_decode
-from omnirouter.models.ctc import CtcModel, CtcOutput, ctc_loss
-from omnirouter.models.router import z_loss
-from omnirouter.scoring.wer import word_errors
+from omnirouter.models.ctc import CtcModel
 from omnirouter.training import checkpoint
-from omnirouter.training.config import ExperimentConfig, OptimConfig
+from omnirouter.training.config import ExperimentConfig
+from omnirouter.training.distributed import is_first, raise_in_all, rank, ranks, summed
 from omnirouter.training.log import LOG
+from omnirouter.training.parallel import load_whole, whole
+from omnirouter.training.rehearsal import rehearse
 from omnirouter.training.schedule import learning_rate
+from omnirouter.training.step import StepGradient, StepLosses, left_out_layers, make_optimizer
 from omnirouter.training.telemetry import MetricsFile, Telemetry, flatten, routing_warnings, tensorboard_writer
-
-
-def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW that decays matrices only: not norms, biases and routers."""
-    decayed, free = [], []
-    for name, parameter in model.named_parameters():
-        matrix = name.endswith("weight") and parameter.ndim >= 2 and ".routers." not in f".{name}"
-        (decayed if matrix else free).append(parameter)
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=True)
+from omnirouter.training.validation import dev_errors
 
 
 class Trainer:
-    """Trains one model in one experiment directory."""
+    """Trains one model in one experiment directory; several processes do it together, each with its own Trainer."""
 
     def __init__(
         self,
@@ -52,127 +44,133 @@ class Trainer:
         self._exp, self._folder, self._config = exp, exp / "checkpoints", config
         self._model, self._tokenizer, self._dev = model, tokenizer, dev
         self._device = next(model.parameters()).device
+        self.share = Share(rank(), ranks(), config.training.batches_per_step)
+        self._gradient = StepGradient(model, config)
         self._optimizer = make_optimizer(model, config.optim)
         self._telemetry = Telemetry()
         self._best: list[list[int]] = []  # [dev errors, step] of the checkpoints to average, best first
-        self._without_gain = 0
+        self._without_gain = self._skipped = 0
         self._interrupted = False
         self._routing_before: dict[str, dict[str, Any]] = {}
         self.step, self.position = 0, Position()
         length = self._resume()
-        self._metrics = MetricsFile(exp / "metrics.jsonl", length)
-        self._board = tensorboard_writer(exp / "tensorboard", self.step + 1)
+        self._saved_step, self._saved_at = self.step, time.monotonic()
+        self._metrics = MetricsFile(exp / "metrics.jsonl", length) if is_first() else None
+        self._board = tensorboard_writer(exp / "tensorboard", self.step + 1) if is_first() else None
 
     def run(self, batches: Iterator[Batch]) -> list[Path]:
         """Train to the end on batches that begin at `self.position`; returns the checkpoints to average.
 
-        SIGINT and SIGTERM end it after the step at hand, with a checkpoint and KeyboardInterrupt.
+        SIGINT and SIGTERM, in any process, end it in all after the same step, with a checkpoint and KeyboardInterrupt.
         """
-        training = self._config.training
-        previous = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-        saved_at = started = time.monotonic()
-        with tqdm(total=training.max_steps, initial=self.step, unit="step", disable=None, smoothing=0.02) as bar:
+        training, of_step = self._config.training, self.share.batches_per_step // self.share.ranks
+        with self._heeding_signals(), self._progress_bar() as bar:
             while not self._finished():
-                self._train_step(next(batches), time.monotonic() - started)
+                started = time.monotonic()
+                step_batches = list(itertools.islice(batches, of_step))
+                known = self._together(step_batches)
+                wait_s = time.monotonic() - started
+                self._heed(known)
+                self._train_step(step_batches, known, wait_s)
                 bar.update()
                 if self.step % training.log_every == 0:
                     bar.set_postfix_str(self._record())
-                due = self.step % training.valid_every == 0 or self.step == training.max_steps
-                if due:
+                if self.step % training.valid_every == 0 or self.step == training.max_steps:
                     self._validate()
-                if due or self._interrupted or time.monotonic() - saved_at > training.checkpoint_every_s:
                     self._save()
-                    saved_at = time.monotonic()
-                if self._interrupted:
-                    LOG.info("interrupted after step %d; the same command goes on from there", self.step)
-                    raise KeyboardInterrupt
-                started = time.monotonic()
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+            self._heed(self._together([]))
         return [self._best_path(step) for _, step in self._best]
 
     def rehearse(self, batch: Batch) -> None:
         """Do what a step does short of changing anything; UserError saying what to lower if memory does not suffice."""
-        cuda = [self._device] if self._device.type == "cuda" else []
-        try:
-            moments = [torch.empty_like(p) for p in self._model.parameters() for _ in range(2)]  # AdamW's, from step 0
-            with torch.random.fork_rng(devices=cuda):
-                self._backward(batch)
-            del moments
-        except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            padded_s = len(batch.lengths) * max(batch.lengths) / FRAMES_PER_S
-            raise UserError(
-                f"out of memory on {self._device} at the largest batch, {len(batch.lengths)} utterances padded to "
-                f"{padded_s:.0f} s in all; lower batch.max_batch_s, now {self._config.batch.max_batch_s:g}"
-            ) from error
-        finally:
-            self._optimizer.zero_grad(set_to_none=True)
+        rehearse(self._gradient, self._model, self._config, batch)
 
     def _finished(self) -> bool:
         training = self._config.training
         return self.step >= training.max_steps or self._without_gain >= training.patience
 
-    def _train_step(self, batch: Batch, wait_s: float) -> None:
+    def _together(self, batches: Sequence[Batch]) -> dict[str, float]:
+        """Add up over all processes what each knows before a step, so that all do the same."""
+        known = {
+            "utterances": sum(len(batch.utt_ids) for batch in batches),
+            "frames": sum(sum(batch.lengths) for batch in batches),
+            "padded_frames": sum(len(batch.lengths) * max(batch.lengths) for batch in batches),
+            "interrupted": self._interrupted,
+            "late": time.monotonic() - self._saved_at > self._config.training.checkpoint_every_s,
+        }
+        return dict(zip(known, summed(torch.tensor([*known.values()], dtype=torch.float64)).tolist(), strict=True))
+
+    def _heed(self, known: Mapping[str, float]) -> None:
+        """Write a checkpoint where one is due; end if a process was told to."""
+        if (known["late"] or known["interrupted"]) and self.step > self._saved_step:
+            self._save()
+        if known["interrupted"]:
+            LOG.info("interrupted after step %d; the same command goes on from there", self.step)
+            raise KeyboardInterrupt
+
+    def _train_step(self, batches: Sequence[Batch], known: Mapping[str, float], wait_s: float) -> None:
+        """Take a step on this process's batches; known: what all processes together have."""
         started = time.monotonic()
         optim = self._config.optim
-        rate = learning_rate(self.step, optim)
+        self._rate = learning_rate(self.step, optim)
         for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        ctc, output = self._backward(batch)
-        norm = float(nn.utils.clip_grad_norm_(self._model.parameters(), optim.clip_norm))
-        loss, balance = float(ctc.detach()), float(output.balance_loss.detach())
-        if not math.isfinite(norm):
-            raise UserError(f"step {self.step}: gradient not finite, CTC loss {loss}; utterances {batch.utt_ids}")
-        self._optimizer.step()
+            group["lr"] = self._rate
+        left_out = left_out_layers(self._config, self.step)
+        result = self._gradient.compute(batches, int(known["utterances"]), left_out)
+        telemetry = result.telemetry
+        telemetry.add({"norm": self._gradient.clip() / ranks()}, {})  # the same in all; their mean, so that all agree
+        telemetry.share()
+        if telemetry.is_finite():
+            self._optimizer.step()
+            counts = {name: known[name] for name in ("utterances", "frames", "padded_frames")}
+            telemetry.add({"steps": 1, "clipped": telemetry.sum("norm") > optim.clip_norm, **counts}, {})
+        else:
+            telemetry = Telemetry()
+            self._skip(result)
         self.step += 1
-        self.position, self._epoch, self._rate = batch.after, batch.position.epoch, rate
-        figures = {
-            "steps": 1, "utterances": len(batch.utt_ids), "ctc": loss, "balance": balance, "norm": norm,
-            "clipped": norm > optim.clip_norm, "frames": sum(batch.lengths),
-            "padded_frames": len(batch.lengths) * max(batch.lengths),
-            "wait_s": wait_s, "work_s": time.monotonic() - started,
-        }  # fmt: skip
-        if self._config.training.z_loss_weight:
-            figures["z"] = float(z_loss(output.routing.values()).detach())
-        self._telemetry.add(figures, output.routing)
+        self.position, self._epoch = batches[0].after, batches[0].position.epoch
+        telemetry.add({"wait_s": wait_s, "work_s": time.monotonic() - started}, {})
+        self._telemetry.merge(telemetry)
 
-    def _backward(self, batch: Batch) -> tuple[Tensor, CtcOutput]:
-        """Set the gradient of a batch at this step; returns the CTC loss, summed, and the model's output."""
-        training = self._config.training
-        # Dropout and layer drop depend on seed and position alone, so a checkpoint need not keep a random state.
-        torch.manual_seed(training.seed * 1_000_003 + batch.position.number)
-        self._model.train()
-        self._optimizer.zero_grad(set_to_none=True)
-        output = self._model(batch.features.to(self._device), batch.lengths, with_routing=True)
-        ctc = ctc_loss(output, batch.targets.to(self._device), batch.target_lengths)
-        loss = ctc / len(batch.utt_ids) + training.balance_weight * output.balance_loss
-        if training.z_loss_weight:
-            loss = loss + training.z_loss_weight * z_loss(output.routing.values())
-        loss.backward()
-        return ctc, output
+    def _skip(self, result: StepLosses) -> None:
+        """Leave the weights as they are; UserError when it has happened too often."""
+        self._skipped += 1
+        most = self._config.training.max_skipped_steps
+        what = f"step {self.step}: loss or gradient not finite; utterances {', '.join(result.not_finite())}"
+        LOG.warning("%s; the step is skipped, %d of at most %d", what, self._skipped, most)
+        advice = f"more than training.max_skipped_steps, now {most}; look at these utterances, or lower optim.lr"
+        raise_in_all(f"{what}; {self._skipped} steps skipped, {advice}" if self._skipped > most else None)
 
     def _record(self) -> str:
         """Write the record of the interval that ends here, and start a new one; returns a summary."""
         total = self._telemetry.sum
         steps, wall_s = total("steps"), total("wait_s") + total("work_s")
-        record = {
-            "step": self.step, "epoch": self._epoch, "ctc_loss": total("ctc") / total("utterances"),
-            "balance_loss": total("balance") / steps,
-            **({"z_loss": total("z") / steps} if self._config.training.z_loss_weight else {}),
-            "lr": self._rate, "grad_norm": total("norm") / steps,
-            "clipped_share": total("clipped") / steps, "utterances": total("utterances"),
-            "padding_share": 1 - total("frames") / total("padded_frames"),
-            "routing": self._telemetry.routing_record(),
-            "time": {
-                "wall_s": wall_s,
-                "data_wait_share": total("wait_s") / wall_s,
-                "audio_s_per_s": total("frames") / FRAMES_PER_S / wall_s,
-            },
-        }  # fmt: skip
-        self._write(record)
+        record: dict[str, Any] = {"step": self.step, "epoch": self._epoch, "skipped_steps": self._skipped}
+        if steps:
+            record |= {
+                "ctc_loss": total("ctc") / total("utterances"), "balance_loss": self._mean_of_batches("balance"),
+                **({"z_loss": self._mean_of_batches("z")} if self._config.training.z_loss_weight else {}),
+                "lr": self._rate, "grad_norm": total("norm") / steps,
+                "clipped_share": total("clipped") / steps, "utterances": total("utterances"),
+                "padding_share": 1 - total("frames") / total("padded_frames"),
+                "routing": self._telemetry.routing_record(),
+            }  # fmt: skip
+        record["time"] = {
+            "wall_s": wall_s,
+            "data_wait_share": total("wait_s") / wall_s,
+            "audio_s_per_s": total("frames") / FRAMES_PER_S / wall_s,
+        }
         self._telemetry = Telemetry()
+        self._write(record)
+        return self._report(record)
+
+    def _mean_of_batches(self, name: str) -> float:
+        return self._telemetry.sum(name) / (self._telemetry.sum("steps") * self._config.training.batches_per_step)
+
+    def _report(self, record: Mapping[str, Any]) -> str:
+        """Log a record, with warnings about its routing; returns its summary."""
+        if "routing" not in record:
+            return "all steps skipped"
         for warning in routing_warnings(self._routing_before, record["routing"]):
             LOG.warning("step %d: %s", self.step, warning)
         self._routing_before = record["routing"]
@@ -185,13 +183,7 @@ class Trainer:
 
     def _validate(self) -> None:
         """Decode the dev set greedily; keep the weights when they are among the best."""
-        self._model.eval()
-        hypotheses: dict[str, str] = {}
-        for part in greedy_decode(
-            self._model, self._tokenizer, ordered_batches(self._dev, self._config.training.valid_batch_s)
-        ):
-            hypotheses |= part
-        counts = word_errors([u.text for u in self._dev], [hypotheses[u.utt_id] for u in self._dev])
+        counts = dev_errors(self._model, self._tokenizer, self._dev, self._config.training)
         self._write(
             {"step": self.step, "valid": {"wer": counts.percent, "errors": counts.errors, "words": counts.ref_units}}
         )
@@ -201,11 +193,14 @@ class Trainer:
         ranked = sorted([*self._best, [counts.errors, self.step]], key=lambda entry: (entry[0], -entry[1]))
         self._best = ranked[: self._config.training.average_best]
         if [counts.errors, self.step] in self._best:
-            checkpoint.save(self._model.state_dict(), self._best_path(self.step))
+            weights = whole(self._model.state_dict())
+            if is_first():
+                checkpoint.save(weights, self._best_path(self.step))
         LOG.info("step %d dev %s, best so far %d errors", self.step, counts, self._best[0][0])
 
     def _write(self, record: dict[str, Any]) -> None:
-        self._metrics.write(record)
+        if self._metrics is not None:
+            self._metrics.write(record)
         if self._board is not None:
             for name, value in flatten(record).items():
                 if name not in ("step", "epoch"):
@@ -218,11 +213,14 @@ class Trainer:
         """Write a checkpoint; only then remove the weights that are no longer among the best."""
         content = {
             "step": self.step, "position": dataclasses.astuple(self.position),
-            "model": self._model.state_dict(), "optimizer": self._optimizer.state_dict(),
+            "model": whole(self._model.state_dict()), "optimizer": whole(self._optimizer.state_dict()),
             "telemetry": self._telemetry.state(), "best": self._best, "without_gain": self._without_gain,
-            "metrics_bytes": self._metrics.sync(),
+            "skipped": self._skipped,
         }  # fmt: skip
-        checkpoint.save_step(content, self._folder, self.step)
+        self._saved_step, self._saved_at = self.step, time.monotonic()
+        if self._metrics is None:
+            return
+        checkpoint.save_step({**content, "metrics_bytes": self._metrics.sync()}, self._folder, self.step)
         kept = {self._best_path(step) for _, step in self._best}
         # What the checkpoint before this one would average stays too: it is gone back to if this one is damaged.
         kept |= {self._best_path(step) for step in self._previous_best}
@@ -238,18 +236,25 @@ class Trainer:
             return 0
         state = checkpoint.load(self._folder / f"step_{written[-1]}.pt", self._device)
         self.step, self._best, self._without_gain = state["step"], state["best"], state["without_gain"]
-        self.position = Position(*state["position"])
-        self._model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        self.position, self._skipped = Position(*state["position"]), state.get("skipped", 0)
+        load_whole(self._model, self._optimizer, state["model"], state["optimizer"])
         self._telemetry.restore(state["telemetry"], self._device)
         LOG.info("resuming after step %d", self.step)
         return state["metrics_bytes"]
 
+    def _progress_bar(self) -> tqdm:
+        steps, hidden = self._config.training.max_steps, None if is_first() else True  # None: where there is a terminal
+        return tqdm(total=steps, initial=self.step, unit="step", disable=hidden, smoothing=0.02)
+
+    @contextmanager
+    def _heeding_signals(self) -> Iterator[None]:
+        """Note SIGINT and SIGTERM instead of ending at once."""
+        previous = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
     def _interrupt(self, *_: object) -> None:
         self._interrupted = True
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Tell whether memory has run out; torch raises a bare RuntimeError for the CPU's."""
-    words = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)

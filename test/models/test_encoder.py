@@ -1,5 +1,7 @@
 """The encoder as a whole: padding, sharing, sizes, gradients, and an independent attention."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -107,13 +109,53 @@ def test_impossible_configurations_are_refused_by_name(fields: dict, word: str) 
         ModelConfig(**fields)
 
 
-def test_layer_drop_leaves_out_blocks_in_training_only() -> None:
+def test_blocks_that_are_left_out_have_no_part_in_the_result() -> None:
     torch.manual_seed(1)
-    encoder = Encoder(ModelConfig(layer_drop=0.5, **SMALL))
+    encoder, shorter = Encoder(ModelConfig(**SMALL)), Encoder(ModelConfig(**{**SMALL, "layers": 2}))
+    shorter.load_state_dict(
+        {
+            name.replace("blocks.2", "blocks.1"): tensor
+            for name, tensor in encoder.state_dict().items()
+            if "blocks.1" not in name
+        }
+    )
     x = torch.randn(1, 40, 80)
-    ran = [len(encoder.train()(x, [40], with_routing=True).routing) for _ in range(200)]
-    assert 1.2 < sum(ran) / len(ran) < 1.8  # 1.5 of 3 expected, standard error 0.06
-    assert len(encoder.eval()(x, [40], with_routing=True).routing) == 3
+    without, wanted = encoder(x, [40], True, left_out={1}), shorter(x, [40], True)
+    assert torch.equal(without.x_TD, wanted.x_TD) and torch.equal(without.balance_loss, wanted.balance_loss)
+    assert without.routing.keys() == {0, 2}
+
+
+@pytest.mark.parametrize("encoder", ["dense", "switch", "omnirouter"])
+def test_computing_a_block_again_changes_no_bit_of_the_gradient(encoder: str) -> None:
+    gradients = []
+    for recompute in (False, True):
+        torch.manual_seed(1)
+        config = ModelConfig(encoder=encoder, positions="cape", router_jitter=0.1, **{**SMALL, "dropout": 0.3})
+        model = CtcModel(dataclasses.replace(config, attention_dropout=0.3), 20)
+        output = model(torch.randn(2, 80, 80), [80, 60], True, recompute=recompute)
+        loss = ctc_loss(output, torch.arange(1, 9), [5, 3]) + output.balance_loss + z_loss(output.routing.values())
+        loss.backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    assert all(torch.equal(kept, again) for kept, again in zip(*gradients, strict=True))
+
+
+def test_recomputing_keeps_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    model, x = CtcModel(ModelConfig(**{**SMALL, "layers": 8}), 20), torch.randn(1, 400, 80)
+
+    def kept_values(recompute: bool) -> int:
+        kept = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            kept[tensor.data_ptr()] = tensor
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            output = model(x, [400], recompute=recompute)
+        assert output.log_probs_TV.requires_grad
+        return sum(tensor.numel() for tensor in kept.values())
+
+    assert kept_values(True) < kept_values(False) / 3
 
 
 # The paper's sizes: 16 layers, FFN 4096, V = 8192. Printed: 84M dense; 156, 290, 559M with 2, 4, 8 experts at 512.

@@ -111,6 +111,6 @@ def test_recipes_share_the_template(recipe: Path) -> None:
 def test_the_shared_script_is_short_and_calls_commands_that_exist() -> None:
     text = (ROOT / "egs/TEMPLATE/asr1/asr.sh").read_text()
     assert len(text.splitlines()) <= MAX_ASR_LINES
-    commands = set(re.findall(r"python -m omnirouter\.bin\.(\w+)", text))
+    commands = set(re.findall(r"python -m (?:\"\S+\" )?omnirouter\.bin\.(\w+)", text))
     assert len(commands) > 10
     assert not [name for name in commands if not (ROOT / f"omnirouter/bin/{name}.py").exists()]

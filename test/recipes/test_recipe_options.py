@@ -18,7 +18,7 @@ BAD = {
     "stop stage": ("mini", ["--stop-stage", "99999999999999999999"], "stages from 0 to 7"),
     "order of stages": ("mini", ["--stage", "5", "--stop-stage", "4"], "the first not after the last"),
     "headline": ("mini", ["--headline", "cer"], "--headline must be raw or whisper, not 'cer'"),
-    "ngpu": ("mini", ["--ngpu", "2"], "--ngpu must be 0 or 1, not '2'"),
+    "ngpu": ("mini", ["--ngpu", "02"], "--ngpu must be a number of GPUs, not '02'"),
     "deep": ("mini", ["--deep", "yes"], "--deep must be auto, true or false, not 'yes'"),
     "features": ("mini", ["--features", "none"], "--features must be stored, compressed or on_the_fly, not 'none'"),
     "corpus of its own": ("mini", ["--corpus-dir", "/"], "the mini corpus is made on this machine"),
@@ -120,6 +120,26 @@ def test_libriheavy_downloads_and_trains_on_what_its_options_name(calls: Callabl
         assert f"--train data/{train} --dev data/{dev} " in training and f"conf/{config}.yaml" in training
         assert "--lang data/lang_bpe8192 " in training and f"--exp exp/{config} " in training
         assert ("--librispeech-dir " in prepare) == ("ls" in options)
+
+
+@pytest.mark.parametrize(
+    ("given", "launch", "of_each"),
+    [
+        ([], "", ""),
+        (["--ngpu", "0"], "", " --ngpu 0"),
+        (["--ngpu", "1"], "", " --ngpu 1"),
+        (["--ngpu", "8"], "torch.distributed.run --standalone --nproc-per-node 8 -m ", " --ngpu 1"),
+    ],
+)
+def test_several_gpus_are_several_processes_in_training_only(
+    calls: Callable[..., list[str]], given: list[str], launch: str, of_each: str
+) -> None:
+    lines = calls("--stage", "4", "--stop-stage", "5", *given)
+    (train,) = [line for line in lines if "omnirouter.bin.train" in line]
+    assert f" -- python -m {launch}omnirouter.bin.train " in train
+    assert train.endswith(f"--set={of_each}")
+    decodes = [line for line in lines if "bin.decode" in line]
+    assert len(decodes) == 2 and all(line.endswith(f" --{of_each}") for line in decodes)
 
 
 def test_the_configuration_is_checked_before_the_first_stage_where_training_is_asked_for(

@@ -1,10 +1,16 @@
-"""A training set that is made in a second: features of random "phones", one a letter."""
+"""A training set that is made in a second: features of random "phones", one a letter; and several processes."""
 
+import multiprocessing
+import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import kaldiio
 import numpy as np
 import pytest
+import torch
+import torch.distributed as dist
 
 from omnirouter.data.datadir import write_table
 from omnirouter.data.tokenizer import train_tokenizer
@@ -30,6 +36,39 @@ def write_feature_dir(folder: Path, utterances: int, seed: int) -> None:
         places[key] = f"{folder / key}.ark:{len(key) + 1}"
     for name, rows in (("text", texts), ("feats.scp", places), ("utt2num_frames", frames)):
         write_table(folder / name, rows)
+
+
+def _process(rank: int, ranks: int, folder: Path, work: Callable[[], Any]) -> None:
+    dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=ranks)
+    try:
+        torch.save(work(), folder / f"{rank}.pt")
+    except BaseException as error:
+        traceback.print_exc()
+        torch.save(f"{type(error).__name__}: {error}", folder / f"{rank}.pt")
+        raise
+
+
+@pytest.fixture
+def in_processes(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Any]]:
+    """A function that does some work in several processes, as torchrun would start them, and returns what each gives.
+
+    With code=1 each has to end with that exit code; what it gives is then its error.
+    """
+
+    def run(ranks: int, work: Callable[[], Any], code: int = 0) -> list[Any]:
+        folder = tmp_path_factory.mktemp("processes")
+        fork = multiprocessing.get_context("fork")  # a new interpreter would first import torch
+        processes = [fork.Process(target=_process, args=(rank, ranks, folder, work)) for rank in range(ranks)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(100)
+            process.kill()
+            process.join()
+        assert [process.exitcode for process in processes] == [code] * ranks
+        return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(ranks)]
+
+    return run
 
 
 @pytest.fixture

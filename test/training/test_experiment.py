@@ -170,6 +170,7 @@ def test_a_configuration_of_an_earlier_version_is_still_the_same_experiment(
     begin(exp, short, inputs)
     stored = yaml.safe_load((exp / "config.yaml").read_text())
     del stored["model"]["cape_max_scale"], stored["training"]["z_loss_weight"], stored["training"]["seed"]
+    del stored["training"]["batches_per_step"]  # it was one, always
     paths = {role: stored["inputs"][role] for role in ("train", "dev", "lang")}
     stored["inputs"]["digests"] = {
         f"{paths[name.split('/')[0]]}/{name.split('/')[1]}": digest
@@ -178,7 +179,25 @@ def test_a_configuration_of_an_earlier_version_is_still_the_same_experiment(
     (exp / "config.yaml").write_text(yaml.safe_dump(stored))
     with pytest.raises(UserError, match="another experiment:\n  training.seed: 1 there, 2 now\ngive"):
         train(exp, config_with_seed(short, 2), inputs, CPU)
+    two = dataclasses.replace(short, training=dataclasses.replace(short.training, batches_per_step=2))
+    with pytest.raises(UserError, match="training.batches_per_step: 1 there, 2 now"):
+        train(exp, two, inputs, CPU)
     train(exp, short, inputs, CPU)
+    assert (exp / "model.pt").exists()
+
+
+def test_how_a_training_is_computed_may_change_while_it_is_unfinished(
+    tmp_path: Path, inputs: Inputs, short: ExperimentConfig
+) -> None:
+    exp = tmp_path / "exp/a"
+    begin(exp, short, inputs)
+    other = dataclasses.replace(
+        short.training, distributed="fsdp", activation_checkpointing=True, workers=1, threads=2, precision="bf16"
+    )
+    with pytest.raises(UserError, match="another experiment:\n  training.precision: 'fp32' there, 'bf16' now\ngive"):
+        train(exp, dataclasses.replace(short, training=other), inputs, CPU)
+    other = dataclasses.replace(other, precision="fp32", threads=1)
+    train(exp, dataclasses.replace(short, training=other), inputs, CPU)
     assert (exp / "model.pt").exists()
 
 

@@ -1,5 +1,7 @@
 """The learning rate at points worked out by hand."""
 
+import dataclasses
+
 import pytest
 
 from omnirouter.training.config import OptimConfig
@@ -24,6 +26,13 @@ CONFIG = OptimConfig(lr=1.0, warmup_steps=10, cosine_steps=20, cosine_end_ratio=
 )
 def test_learning_rate(step: int, rate: float) -> None:
     assert learning_rate(step, CONFIG) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(("power", "rate"), [(0.5, 0.4**0.5), (1.0, 0.4), (2.0, 0.16)])
+def test_shape_of_the_warm_up(power: float, rate: float) -> None:
+    config = dataclasses.replace(CONFIG, warmup_power=power)
+    assert learning_rate(3, config) == pytest.approx(rate)  # the fourth step of ten
+    assert learning_rate(9, config) == pytest.approx(1.0)
 
 
 def test_defaults_are_the_papers() -> None:

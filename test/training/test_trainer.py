@@ -18,7 +18,8 @@ from omnirouter.training import run as run_module
 from omnirouter.training.config import ExperimentConfig, OptimConfig
 from omnirouter.training.experiment import Inputs, load_experiment
 from omnirouter.training.run import train
-from omnirouter.training.trainer import Trainer, make_optimizer
+from omnirouter.training.step import StepGradient, make_optimizer
+from omnirouter.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 
@@ -135,7 +136,7 @@ def test_an_experiment_decodes_without_its_inputs(tmp_path: Path, inputs: Inputs
 def test_a_non_finite_gradient_names_the_utterances(tmp_path: Path, inputs: Inputs, config: ExperimentConfig) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_module, "build_model", lambda *a: _broken(run_module_build(*a)))
-        with pytest.raises(UserError, match=r"step 0: .*not finite.*utt0"):
+        with pytest.raises(UserError, match=r"step 10: .*not finite.*utt0.*11 steps skipped"):
             train(tmp_path / "exp/a", config, inputs, CPU)
 
 
@@ -193,14 +194,51 @@ def test_too_large_a_batch_is_found_before_the_first_step(
     def fail(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr("omnirouter.training.trainer.ctc_loss", fail)
-    with pytest.raises(UserError, match="out of memory .* lower batch.max_batch_s, now 8"):
+    monkeypatch.setattr("omnirouter.training.step.ctc_losses", fail)
+    with pytest.raises(UserError, match="out of memory .* lower batch.max_batch_s, now 8, or set training") as told:
         train(tmp_path / "exp/a", config, inputs, CPU)
+    assert "activation_checkpointing=true or training.precision=bf16" in str(told.value) and "fsdp" not in str(
+        told.value
+    )
     assert not (tmp_path / "exp/a/metrics.jsonl").read_text()
     error.args = ("something else",)
     if type(error) is RuntimeError:
         with pytest.raises(RuntimeError, match="something else"):
             train(tmp_path / "exp/a", config, inputs, CPU)
+
+
+@pytest.mark.parametrize(("batches_per_step", "kept"), [(1, 1), (2, 2), (5, 2)])
+def test_the_rehearsal_has_a_gradient_to_keep_where_steps_have_several_batches(
+    tmp_path: Path, inputs: Inputs, config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch, batches_per_step: int,
+    kept: int,
+) -> None:  # fmt: skip
+    computed: list[int] = []
+    original = StepGradient.compute
+
+    def compute(self: StepGradient, batches: list, *arguments: Any, **options: Any) -> Any:
+        computed.append(len(batches))
+        return original(self, batches, *arguments, **options)
+
+    monkeypatch.setattr(StepGradient, "compute", compute)
+    training = dataclasses.replace(config.training, batches_per_step=batches_per_step, max_steps=1)
+    train(tmp_path / "exp/a", dataclasses.replace(config, training=training), inputs, CPU)
+    assert computed[-1] == batches_per_step and set(computed[:-1]) == {kept}
+
+
+@pytest.mark.parametrize(("rank", "wanted"), [(None, "cuda:0"), ("1", "cuda:1"), ("2", "process 3 has no GPU.* 2 ")])
+def test_each_process_of_a_machine_has_a_gpu_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, rank: str | None, wanted: str
+) -> None:
+    monkeypatch.setattr(devices.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(devices.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if rank:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    if wanted.startswith("cuda"):
+        assert [str(devices.choose_device(ngpu)) for ngpu in (None, 1, 0)] == [wanted, wanted, "cpu"]
+    else:
+        with pytest.raises(UserError, match=wanted):
+            devices.choose_device(1)
 
 
 @pytest.mark.parametrize(("threads", "variable", "wanted"), [(3, "2", 3), (0, "2", 7), (0, "", 5), (0, None, 5)])

@@ -13,7 +13,6 @@
 #
 # A stage is passed over while its inputs, its settings and what it has made are unchanged. Training goes on where it
 # was stopped. The same command continues after any interruption.
-#
 set -euo pipefail
 caller_dir=$PWD
 recipe_dir=$(cd "$(dirname "$0")" && pwd)
@@ -27,7 +26,7 @@ name=               # the experiment is exp/NAME; by default NAME is the config'
 init=               # start from the weights of this experiment (a name in exp/, or a directory)
 set=                # changes to the configuration: "key=value key=value"
 nj=4                # parallel jobs of stage 2
-ngpu=               # GPUs to use: 0 or 1; by default one if there is one
+ngpu=               # GPUs to use: 0, 1, or several to train on; by default one if there is one
 force=false         # run stages even when they are up to date
 restart=false       # train from the beginning, dropping what exp/NAME has
 features=stored     # stage 2 stores features (stored), in a quarter of the space (compressed), or not (on_the_fly)
@@ -65,7 +64,6 @@ step() { # runs a step unless it is up to date: its name, what it reads and writ
 . "$recipe_dir/utils/parse_options.sh"
 cd "$recipe_dir"
 
-[[ $ngpu =~ ^[01]?$ ]] || die "--ngpu must be 0 or 1, not '$ngpu'"
 # shellcheck source=egs/TEMPLATE/asr1/utils/check_options.sh
 . utils/check_options.sh
 # shellcheck source=egs/TEMPLATE/asr1/path.sh
@@ -104,7 +102,7 @@ train_flags=(--config "$config" --set="$set")
 ! within 4 || python -m omnirouter.bin.check_config "${train_flags[@]}" # a mistake shows now, not after the download
 [[ -z $init ]] || train_flags+=(--init "$init")
 train_flags+=("${pipe_flag[@]}")
-[[ -z $ngpu ]] || gpu_flag=(--ngpu "$ngpu")
+[[ -z $ngpu ]] || gpu_flag=(--ngpu $((ngpu > 1 ? 1 : ngpu))) # of each process
 ! $restart || train_flags+=(--restart)
 ! $force || force_flag=(--force)
 
@@ -152,9 +150,10 @@ if within 3; then
 fi
 
 if within 4; then
+    if ((${ngpu:-1} > 1)); then several=(torch.distributed.run --standalone --nproc-per-node "$ngpu" -m); else several=(); fi
     step "4 train $name" --prefix "$gpu_prefix" --given "$config" --from 3 "$lang/tokens.txt" \
         --from 1 "data/$train_set/text" "data/$dev_set/text" --from 2 "data"/{"$train","$dev_set"}/utt2num_frames \
-        -- python -m omnirouter.bin.train --train "data/$train" --dev "data/$dev_set" \
+        -- python -m "${several[@]}" omnirouter.bin.train --train "data/$train" --dev "data/$dev_set" \
         --lang "$lang" --exp "$exp" "${train_flags[@]}" "${gpu_flag[@]}"
 fi
 

@@ -8,6 +8,7 @@
     die "--stage $stage --stop-stage $stop_stage: give stages from 0 to 7, the first not after the last"
 [[ $token_type == bpe || $token_type == char ]] || die "--token-type must be bpe or char, not '$token_type'"
 [[ $headline == raw || $headline == whisper ]] || die "--headline must be raw or whisper, not '$headline'"
+[[ $ngpu =~ ^(0|[1-9][0-9]*)?$ ]] || die "--ngpu must be a number of GPUs, not '$ngpu'"
 [[ $features == stored || $features == compressed || $features == on_the_fly ]] ||
     die "--features must be stored, compressed or on_the_fly, not '$features'"
 [[ $deep == auto || $deep == true || $deep == false ]] || die "--deep must be auto, true or false, not '$deep'"
