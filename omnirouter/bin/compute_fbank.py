@@ -14,6 +14,14 @@ from omnirouter.data.fbank import run_fbank_job, store_fbank
 from omnirouter.data.fields import split_words
 
 
+def _part(text: str) -> tuple[int, int]:
+    """Read `J/N`, for argparse's `type`."""
+    job, jobs = map(int, text.split("/"))
+    if not 1 <= job <= jobs:
+        raise argparse.ArgumentTypeError(f"{text} is no part: J counts from 1 to N")
+    return job, jobs
+
+
 def main() -> None:
     """Parse arguments and compute."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -30,11 +38,13 @@ def main() -> None:
     parser.add_argument(
         "--allow-pipes", action="store_true", help="run the shell commands of wav.scp lines ending in |"
     )
-    parser.add_argument("--job", help="J/N: do only the J-th of N parts, in this process (used by the jobs themselves)")
+    parser.add_argument(
+        "--job", type=_part, help="J/N: do only the J-th of N parts, in this process (used by the jobs themselves)"
+    )
     args = parser.parse_args()
     compressed = args.features == "compressed"
     if args.job:
-        job, jobs = map(int, args.job.split("/"))
+        job, jobs = args.job
         if args.features == "on_the_fly":
             run_count_job(args.data_dir, args.output, job, jobs, args.allow_pipes)
         else:

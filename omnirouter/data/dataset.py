@@ -182,7 +182,12 @@ def training_batches(
 
     start: where a step begins; batches_per_step / ranks batches in a row are this process's part of a step.
     """
-    return iter(_loader(data, _Keys(sampler, start, share), workers))
+    try:
+        yield from _loader(data, _Keys(sampler, start, share), workers)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(f"a process that loads batches has been ended (out of memory?): {error}") from error
 
 
 def ordered_batches(

@@ -30,6 +30,11 @@ class BatchConfig:
     def __post_init__(self) -> None:
         if self.buckets < 1 or not 0 < self.max_utterance_s <= self.max_batch_s:
             raise UserError("batch: buckets must be at least 1, and 0 < max_utterance_s <= max_batch_s")
+        if not 0 <= self.min_utterance_s <= self.max_utterance_s:
+            raise UserError(
+                f"batch.min_utterance_s: must lie in 0 … batch.max_utterance_s, {self.max_utterance_s:g}, "
+                f"is {self.min_utterance_s:g}"
+            )
         if self.sortagrad_epochs < 0:
             raise UserError(f"batch.sortagrad_epochs: must not be negative, is {self.sortagrad_epochs}")
 
@@ -62,10 +67,6 @@ class EpochBatches(Sequence[list[int]]):
     def __getitem__(self, at: int) -> list[int]:
         batch = self._sequence[at]
         return self._order[self._starts[batch] : self._starts[batch + 1]].tolist()
-
-    def reduced(self, function: np.ufunc, values: np.ndarray) -> np.ndarray:
-        """Return the sum or the like, int64 (b,), over each batch of a value for each utterance (n,)."""
-        return function.reduceat(values[self._order], self._starts[:-1], dtype=np.int64)[self._sequence]
 
 
 class BucketSampler:
@@ -106,12 +107,20 @@ class BucketSampler:
         return EpochBatches(order, np.array(starts), sequence)
 
     def largest(self) -> list[list[int]]:
-        """The batches of the first epoch that need most memory: with the most padded frames, and the most frames."""
-        batches = self.epoch(0)
-        sizes = batches.reduced(np.add, np.ones_like(self._frames))
-        padded = sizes * batches.reduced(np.maximum, self._frames)
-        most = [int(padded.argmax()), int(batches.reduced(np.add, self._frames).argmax())]
-        return [batches[at] for at in dict.fromkeys(most)]
+        """Batches that need as much memory as any batch of any epoch, which differ in what comes together.
+
+        Of all batches of utterances alike in length: with the most padded frames, with the most valid frames, and
+        with the most of what attention compares, which goes with the length's square.
+        """
+        counts = np.bincount(self._frames)
+        lengths = np.flatnonzero(counts)
+        up_to, total = np.cumsum(counts[lengths]), np.cumsum(counts[lengths] * lengths)
+        sizes = np.minimum(self._max_frames // np.maximum(lengths, 1), up_to).clip(min=1)
+        left = up_to - sizes  # utterances, shorter ones, that have no place beside the longest of a length
+        last = np.searchsorted(up_to, left, side="right")
+        valid = total - (total[last] - (up_to[last] - left) * lengths[last])
+        most = (int(np.argmax(need)) for need in (sizes * lengths, valid, sizes * lengths**2))
+        return [self._by_length[left[at] : up_to[at]].tolist() for at in dict.fromkeys(most)]
 
     def batches_from(self, start: Position) -> Iterator[tuple[Position, list[int]]]:
         """Yield batches and their positions for ever; epochs before the first one's are not gone through."""

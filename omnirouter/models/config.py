@@ -72,6 +72,10 @@ class ModelConfig:
                 raise UserError(f"model.{name}: must lie in [0, 1), is {getattr(self, name)}")
         _check_cape(self)
         _check_groups(self)
+        if self.encoder != "dense" and self.moe_every > self.layers:
+            raise UserError(
+                f"model.moe_every: of {self.layers} layers none is the {self.moe_every}th: no experts at all"
+            )
         smallest = min((layer.experts for layer in routing_plan(self) if layer.experts), default=self.top_k)
         if self.top_k > smallest:
             raise UserError(f"model.top_k: {self.top_k} experts asked for, a layer has {smallest}")

@@ -159,9 +159,11 @@ class ExperimentConfig:
 def load_config(path: Path, settings: Sequence[str] = ()) -> ExperimentConfig:
     """Read a YAML configuration and apply settings `section.key=value`; unknown keys raise UserError.
 
-    A top-level key `base` names another file, relative to this one, whose values this one's replace.
+    A top-level key `base` names another file, relative to this one, whose values this one's replace. An experiment's
+    config.yaml can be read too: what it says of its `inputs` is left out.
     """
     values = _with_base(path)
+    values.pop("inputs", None)
     checked(ExperimentConfig, override({}, settings), "--set")
     return build(ExperimentConfig, override(values, settings), str(path))
 

@@ -5,6 +5,7 @@ import os
 import torch
 
 from omnirouter.data.errors import UserError
+from omnirouter.data.jobs import available_cores
 from omnirouter.training.distributed import local_rank
 
 
@@ -30,9 +31,4 @@ def choose_device(ngpu: int | None) -> torch.device:
 def set_threads(threads: int) -> None:
     """Compute with so many CPU threads; 0: as many as the user's OMP_NUM_THREADS says, else one a core."""
     if threads or not os.environ.get("OMP_NUM_THREADS"):  # torch has read the variable itself
-        torch.set_num_threads(threads or _cpu_count())
-
-
-def _cpu_count() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        torch.set_num_threads(threads or available_cores())

@@ -36,3 +36,8 @@ def test_options_change_model_vocabulary_and_length():
 def test_a_wrong_length_is_one_line_and_status_1():
     refused = model_info("--config", CONF / "dense.yaml", "--utterance-s", "0.01")
     assert refused.returncode == 1 and refused.stderr.startswith("error: ") and refused.stderr.count("\n") == 1
+
+
+def test_an_impossible_vocabulary_is_refused():
+    refused = model_info("--config", CONF / "dense.yaml", "--vocab-size", 10**20)
+    assert refused.returncode == 2 and "must lie in 1 … 10000000" in refused.stderr

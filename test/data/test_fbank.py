@@ -97,3 +97,10 @@ def test_the_command_exits_with_1_and_one_line(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("part", ["x", "0/2", "3/2", "1"])
+def test_a_part_that_cannot_be_is_refused(tmp_path: Path, part: str) -> None:
+    command = [sys.executable, "-m", "omnirouter.bin.compute_fbank", "data", "--output", "out", "--job", part]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "--job: " in done.stderr

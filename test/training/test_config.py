@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from omnirouter.data.errors import UserError
-from omnirouter.training.config import load_config
+from omnirouter.training.config import ExperimentConfig, load_config
+from omnirouter.training.experiment import Inputs, open_experiment
 
 
 def write(folder: Path, **files: str) -> Path:
@@ -38,6 +39,13 @@ def test_broken_files_are_named(tmp_path: Path, files: dict[str, str], words: li
     assert all(word in str(error.value) for word in words)
 
 
+def test_an_experiments_own_configuration_can_be_given_again(
+    tmp_path: Path, inputs: Inputs, config: ExperimentConfig
+) -> None:
+    open_experiment(tmp_path / "exp", config, inputs)
+    assert load_config(tmp_path / "exp/config.yaml") == config
+
+
 @pytest.mark.parametrize("setting", ["model.layerz=3", "modle.layers=3", "model.layers=x", "optim.lr=.inf"])
 def test_a_wrong_setting_is_not_blamed_on_the_file(tmp_path: Path, setting: str) -> None:
     path = write(tmp_path, c="model:\n  layers: 3\n")
@@ -56,7 +64,8 @@ def test_a_wrong_setting_is_not_blamed_on_the_file(tmp_path: Path, setting: str)
         "optim.warmup_power=0",
         "specaugment.freq_width=-1", "specaugment.time_width=-1", "specaugment.freq_masks=-1",
         "specaugment.time_masks=-1", "specaugment.time_ratio=-0.1", "specaugment.time_ratio=1.5",
-        "batch.sortagrad_epochs=-1", "optim.beta1=1.0", "optim.beta2=-0.1", "optim.weight_decay=-1",
+        "batch.sortagrad_epochs=-1", "batch.min_utterance_s=40", "batch.min_utterance_s=-1",
+        "model.moe_every=99", "optim.beta1=1.0", "optim.beta2=-0.1", "optim.weight_decay=-1",
         "optim.cosine_end_ratio=-1", "model.heads=0", "model.dim=-4",
     ],
 )  # fmt: skip

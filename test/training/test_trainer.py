@@ -247,7 +247,7 @@ def test_threads_are_the_settings_or_the_users_or_the_cores(
 ) -> None:
     used = [7]  # what torch has made of the variable at its start
     monkeypatch.setattr(devices.torch, "set_num_threads", used.append)
-    monkeypatch.setattr(devices, "_cpu_count", lambda: 5)
+    monkeypatch.setattr(devices, "available_cores", lambda: 5)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if variable is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", variable)

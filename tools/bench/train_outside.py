@@ -27,8 +27,6 @@ from omnirouter.training.run import train
 MOST_OUTSIDE, MOST_PADDING = 0.05, 0.05
 STEPS = 10
 UTTERANCE_S = 15
-BF16 = False
-"""Whether the trainer uses bf16: the step that it is compared with has to."""
 
 
 def outside(settings: Settings) -> Report:
@@ -67,7 +65,7 @@ def _training_set(folder: Path, config: ExperimentConfig) -> tuple[Inputs, Exper
     write_feature_dir(folder / "dev", np.full(2, 300))
     training = dataclasses.replace(
         config.training, max_steps=2 * STEPS, log_every=STEPS, valid_every=2 * STEPS, average_best=1,
-        threads=torch.get_num_threads(),
+        batches_per_step=1, threads=torch.get_num_threads(),
     )  # fmt: skip
     batch = dataclasses.replace(config.batch, buckets=1)
     config = dataclasses.replace(config, training=training, batch=batch)
@@ -86,7 +84,8 @@ def _bare_step(config: ExperimentConfig, inputs: Inputs, device: torch.device) -
     """Seconds of a step on a batch in memory."""
     tokenizer, rng = Tokenizer(inputs.lang), np.random.default_rng(0)
     torch.manual_seed(0)
-    step = training_step(CtcModel(config.model, len(tokenizer.tokens)).to(device).train(), config, BF16)
+    model = CtcModel(config.model, len(tokenizer.tokens)).to(device).train()
+    step = training_step(model, config, bf16=config.training.precision == "bf16")
     number = int(config.batch.max_batch_s // UTTERANCE_S)
     texts = [line.split(maxsplit=1)[1] for line in (inputs.train / "text").read_text().splitlines()[:number]]
     features = [rng.standard_normal((100 * UTTERANCE_S, config.model.n_mels), dtype=np.float32) for _ in texts]
