@@ -7,7 +7,7 @@ from bench.report import Report, Target
 from bench.settings import Settings
 from bench.synthetic import LENGTHS, librispeech_frames
 from bench.timing import Spread, spread
-from omnirouter.data.sampler import BatchConfig, BucketSampler
+from omnirouter.data.sampler import BatchConfig, BucketSampler, Position
 
 UTTERANCES, QUICK_UTTERANCES = 11_000_000, 100_000
 BATCH_S = 1575.0
@@ -38,7 +38,7 @@ def run(settings: Settings) -> list[Report]:
 def _measure(frames: object, config: BatchConfig, seed: int) -> tuple[float, float]:
     """Seconds to the first batch, and of each that follows."""
     started = time.perf_counter()
-    batches = BucketSampler(frames, config, seed).batches_from(0)
+    batches = BucketSampler(frames, config, seed).batches_from(Position())
     next(batches)
     first = time.perf_counter()
     number = sum(1 for _ in itertools.islice(batches, BATCHES))

@@ -1,10 +1,8 @@
 """What a training step spends outside the model, and what its batches pad."""
 
 import dataclasses
-import itertools
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -117,10 +115,5 @@ def padding(settings: Settings) -> Report:
 
 def padding_share(frames: np.ndarray, config: BatchConfig) -> float:
     """Share of the padded frames of the first epoch's batches that are no utterance's."""
-    padded = sum(len(batch) * int(frames[batch].max()) for batch in _epoch(frames, config))
+    padded = sum(len(batch) * int(frames[batch].max()) for batch in BucketSampler(frames, config, seed=0).epoch(0))
     return 1 - int(frames.sum()) / padded
-
-
-def _epoch(frames: np.ndarray, config: BatchConfig) -> Iterator[list[int]]:
-    batches = BucketSampler(frames, config, seed=0).batches_from(0)
-    return (batch for _, batch in itertools.takewhile(lambda item: item[0] == 0, batches))

@@ -14,7 +14,7 @@ from bench.synthetic import LENGTHS, librispeech_frames
 from bench.timing import Spread, interleaved, ratio, spread
 from bench.train_outside import outside, padding
 from omnirouter.data.dataset import Batch, make_batch
-from omnirouter.data.sampler import BucketSampler
+from omnirouter.data.sampler import BucketSampler, Position
 from omnirouter.models.config import ModelConfig
 from omnirouter.models.ctc import CtcModel, parameter_counts
 from omnirouter.models.zoo import model_parts, total
@@ -121,7 +121,7 @@ def _batches(config: ExperimentConfig, vocab_size: int, number: int = 3) -> list
     rng = np.random.default_rng(0)
     frames = librispeech_frames(20000)
     batches = []
-    for _, indices in itertools.islice(BucketSampler(frames, config.batch, seed=0).batches_from(0), number):
+    for _, indices in itertools.islice(BucketSampler(frames, config.batch, seed=0).batches_from(Position()), number):
         lengths = frames[indices].tolist()
         features = [rng.standard_normal((length, config.model.n_mels), dtype=np.float32) for length in lengths]
         labels = [rng.integers(1, vocab_size, length // 33).tolist() for length in lengths]
