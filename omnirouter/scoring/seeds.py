@@ -67,6 +67,6 @@ def _split_config(path: Path) -> tuple[int | None, str]:
     config = yaml.safe_load(path.read_bytes()) if path.is_file() else None
     if not config or "seed" not in config.get("training", {}):
         return None, ""
-    config["inputs"] = config.get("inputs", {}).get("digests")
+    config["inputs"] = sorted((config.get("inputs", {}).get("digests") or {}).values())
     seed = config["training"].pop("seed")
     return seed, json.dumps(config, sort_keys=True)
