@@ -17,6 +17,9 @@ def positive(text: str) -> float:
     return value
 
 
+LOST = "a process that loads batches has been ended (out of memory?)"
+
+
 def run(main: Callable[[], None]) -> None:
     """Run a command's `main`; a `UserError` or `OSError` becomes `error: …` and exit status 1, Ctrl-C status 130."""
     for stream in (sys.stdout, sys.stderr):
@@ -27,7 +30,13 @@ def run(main: Callable[[], None]) -> None:
     except BrokenPipeError:  # `… | head` has seen enough; what is left in the buffer has nowhere to go
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except ConnectionResetError as error:
+        sys.exit(f"error: {LOST}: {error}")
     except (UserError, OSError) as error:
         sys.exit(f"error: {error}")
+    except (RuntimeError, EOFError) as error:  # torch reports it wherever the main process happens to be
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+            raise
+        sys.exit(f"error: {LOST}: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -182,12 +182,7 @@ def training_batches(
 
     start: where a step begins; batches_per_step / ranks batches in a row are this process's part of a step.
     """
-    try:
-        yield from _loader(data, _Keys(sampler, start, share), workers)
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise UserError(f"a process that loads batches has been ended (out of memory?): {error}") from error
+    return iter(_loader(data, _Keys(sampler, start, share), workers))
 
 
 def ordered_batches(

@@ -95,15 +95,26 @@ def open_index(data_dir: Path, lang_dir: Path, allow_pipes: bool = False) -> Ind
         if not (data_dir / name).exists():
             raise UserError(f"{data_dir / name} does not exist; {maker} makes it")
     folder = data_dir / f"index_{_digest(lang_dir)}"
-    if not _is_current(folder, data_dir):
-        with _alone(data_dir / ".index.lock"):
-            if not _is_current(folder, data_dir):
-                with atomic_dir(folder) as temporary:
-                    state = _state(data_dir)
-                    files = build(temporary, data_dir, Tokenizer(lang_dir))
-                    (temporary / "files.json").write_text(json.dumps(files, indent=1) + "\n")
-                    (temporary / STATE).write_text(json.dumps(state))
+    try:
+        _bring_up_to_date(folder, data_dir, lang_dir)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: the index of the training set cannot be made there ({error.strerror}); training needs a data "
+            "directory that can be written to, such as a copy of its tables"
+        ) from error
     return Index(folder, allow_pipes)
+
+
+def _bring_up_to_date(folder: Path, data_dir: Path, lang_dir: Path) -> None:
+    if _is_current(folder, data_dir):
+        return
+    with _alone(data_dir / ".index.lock"):
+        if not _is_current(folder, data_dir):
+            with atomic_dir(folder) as temporary:
+                state = _state(data_dir)
+                files = build(temporary, data_dir, Tokenizer(lang_dir))
+                (temporary / "files.json").write_text(json.dumps(files, indent=1) + "\n")
+                (temporary / STATE).write_text(json.dumps(state))
 
 
 def _digest(lang_dir: Path) -> str:

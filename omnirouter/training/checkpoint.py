@@ -17,7 +17,12 @@ KEEP = 2
 def save(content: dict[str, Any], path: Path) -> None:
     """Write tensors and plain values atomically."""
     with atomic_write(path, "wb") as file:
-        torch.save(content, file)
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # which torch hides: no space is left, say
+                raise UserError(f"{path}: cannot be written ({error.__context__.strerror})") from error
+            raise
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

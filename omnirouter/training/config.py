@@ -138,12 +138,14 @@ class ExperimentConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
-    def for_processes(self, ranks: int) -> "ExperimentConfig":
+    def for_processes(self, ranks: int, begun_with: int = 0) -> "ExperimentConfig":
         """Say how many batches make a step where the configuration leaves that to the number of processes.
 
+        begun_with: as many as they are in a training to go on with (0: in none), if these can be shared out evenly.
         Raises UserError when they cannot be shared out evenly.
         """
-        batches = self.training.batches_per_step or ranks
+        usual = begun_with if begun_with % ranks == 0 else 0
+        batches = self.training.batches_per_step or usual or ranks
         if batches % ranks:
             raise UserError(
                 f"training.batches_per_step: {batches} batches cannot be shared out evenly among {ranks} processes; "

@@ -122,6 +122,13 @@ def has_begun(exp: Path) -> bool:
     return (exp / "model.pt").exists() or bool(checkpoint.steps(exp / "checkpoints"))
 
 
+def begun_with(exp: Path) -> int:
+    """Return how many batches make a step of the training that has begun there; 0 if there is none."""
+    if not has_begun(exp):
+        return 0
+    return load_yaml(exp / "config.yaml").get("training", {}).get("batches_per_step", 1)  # earlier versions knew one
+
+
 def open_experiment(exp: Path, config: ExperimentConfig, inputs: Inputs) -> bool:
     """Make the experiment directory, or take up the one there; returns whether its training is already finished.
 

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import torch
 
-from omnirouter.data.dataset import read_feature_dir, training_batches
+from omnirouter.data.dataset import TrainingData, read_feature_dir, training_batches
+from omnirouter.data.errors import UserError
+from omnirouter.data.features import FeatureStats
 from omnirouter.data.sampler import BucketSampler, Position
 from omnirouter.data.tokenizer import Tokenizer
 from omnirouter.models.ctc import parameter_counts
@@ -15,6 +17,7 @@ from omnirouter.training.devices import set_threads
 from omnirouter.training.distributed import from_first, is_first, ranks, restarts
 from omnirouter.training.experiment import (
     Inputs,
+    begun_with,
     build_model,
     has_begun,
     locked,
@@ -34,8 +37,8 @@ def train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.dev
 
     Several processes call it together; the first one alone makes, locks and writes the experiment directory.
     """
-    config = config.for_processes(ranks())
     restart = restart and not restarts()  # what torchrun starts again goes on
+    config = config.for_processes(ranks(), 0 if restart else begun_with(exp))
     with ExitStack() as locks:
         if from_first(lambda: _open(exp, config, inputs, restart, locks)):
             if is_first():
@@ -58,15 +61,26 @@ def _open(exp: Path, config: ExperimentConfig, inputs: Inputs, restart: bool, lo
     return open_experiment(exp, config, inputs)
 
 
+def _open_data(exp: Path, config: ExperimentConfig, inputs: Inputs) -> tuple[TrainingData, FeatureStats]:
+    """Open the training data; their statistics are the experiment's, or UserError when it has begun with others."""
+    data, stats = open_training_data(exp, config, inputs)
+    path = exp / "feature_stats.json"
+    if not has_begun(exp):
+        stats.save(path)
+    elif not FeatureStats.load(path).is_close_to(stats):
+        raise UserError(
+            f"{inputs.train}: its features have other means or deviations than when this training began ({path}); "
+            "make them as they were (--features of stage 2), or --restart"
+        )
+    return data, stats
+
+
 def _train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.device) -> None:
     log_to(exp / "train.log")
     commit = checkout_commit()  # now: it may be another one when training ends
     set_threads(config.training.threads)
     tokenizer = Tokenizer(exp / "lang")
-    data, stats = from_first(lambda: open_training_data(exp, config, inputs))
-    if is_first():
-        stats.save(exp / "feature_stats.json")
-
+    data, stats = from_first(lambda: _open_data(exp, config, inputs))
     model = build_model(config, tokenizer, stats)
     dev = read_feature_dir(inputs.dev, inputs.allow_pipes, config.model.n_mels)
     if inputs.init is not None and not has_begun(exp):

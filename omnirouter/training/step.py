@@ -111,7 +111,7 @@ class StepGradient:
         """The parts of a batch's loss: CTC summed over its utterances, balance, and z-loss if it counts."""
         terms = {"ctc": losses.sum(), "balance": output.balance_loss}
         if self._config.training.z_loss_weight:
-            terms["z"] = z_loss(output.routing.values())
+            terms["z"] = losses.new_zeros(()) + z_loss(output.routing.values())  # on this device, without layers too
         return terms
 
     def _total(self, terms: dict[str, Tensor], utterances: int) -> Tensor:

@@ -25,3 +25,19 @@ def test_batches_have_a_positive_length(module: str) -> None:
     result = subprocess.run([*command, "--batch-s", "-5"], capture_output=True, text=True)
     assert result.returncode == 2
     assert result.stderr.endswith("error: argument --batch-s: must be positive, is -5\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ("RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed.')", "has been ended (out of memory?)"),
+        ("ConnectionResetError(104, 'Connection reset by peer')", "has been ended (out of memory?)"),
+        ("EOFError()", "has been ended (out of memory?)"),
+        ("RuntimeError('a fault of ours')", "Traceback"),
+    ],
+)
+def test_the_end_of_a_loading_process_is_one_line(error: str, words: str) -> None:
+    code = f"from omnirouter.bin._main import run\ndef main():\n    raise {error}\nrun(main)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and words in done.stderr
+    assert ("Traceback" in done.stderr) == (words == "Traceback")

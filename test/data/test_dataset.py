@@ -1,10 +1,7 @@
 """Batches of features, stored or computed."""
 
 import itertools
-import multiprocessing
-import os
 import pickle
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -145,13 +142,3 @@ def test_statistics_are_those_of_all_frames_together() -> None:
     np.testing.assert_allclose(stats.mean, whole.mean(axis=0))
     np.testing.assert_allclose(stats.std, whole.std(axis=0))
     assert stats.frames == 243
-
-
-def test_a_killed_loading_process_is_reported(data_and_sampler: tuple[TrainingData, BucketSampler]) -> None:
-    batches = training_batches(*data_and_sampler, Position(), workers=1)
-    next(batches)
-    (worker,) = multiprocessing.active_children()
-    os.kill(worker.pid, signal.SIGKILL)
-    with pytest.raises(UserError, match="process that loads batches has been ended"):
-        for _ in batches:
-            pass

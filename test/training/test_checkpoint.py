@@ -1,5 +1,7 @@
 """Checkpoints: averages, damaged files, how many are kept."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,3 +41,17 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(UserError):
         checkpoint.load(tmp_path / "evil.pt")
     assert not (tmp_path / "pwned").exists()
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys, torch\nfrom pathlib import Path\nfrom omnirouter.data.errors import UserError\n"
+        "from omnirouter.training import checkpoint\nresource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))\n"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "try:\n    checkpoint.save({'x': torch.zeros(100000)}, Path(sys.argv[1]))\n"
+        "except UserError as error:\n    print(error)"
+    )
+    path = tmp_path / "step_1.pt"
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith(f"{path}: cannot be written (File too large)"), done.stderr
+    assert not path.exists() and not list(tmp_path.iterdir())

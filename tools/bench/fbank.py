@@ -43,7 +43,9 @@ def _recordings(settings: Settings) -> list[Path]:
     """Recordings of the corpus, spread over its speakers."""
     if settings.corpus is None:
         return []
-    files = sorted(path for path in (settings.corpus / "LibriSpeech").rglob("*.*") if path.suffix in (".flac", ".ogg"))
+    files = sorted(
+        path for path in (settings.corpus / "LibriSpeech").rglob("*.*") if path.suffix in (".flac", ".ogg", ".opus")
+    )
     number = QUICK_UTTERANCES if settings.quick else UTTERANCES
     return files[:: max(1, len(files) // number)][:number]
 

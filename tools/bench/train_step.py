@@ -19,6 +19,7 @@ from omnirouter.models.config import ModelConfig
 from omnirouter.models.ctc import CtcModel, parameter_counts
 from omnirouter.models.zoo import model_parts, total
 from omnirouter.training.config import ExperimentConfig, load_config
+from omnirouter.training.parallel import compile_blocks
 
 LEAST_OF_DENSE = 0.85
 LEAST_MFU = {"dense_84m": 0.30, "dense_200m": 0.40}
@@ -112,7 +113,7 @@ def _build(config: ExperimentConfig, vocab_size: int, device: torch.device) -> C
     torch.manual_seed(0)
     model = CtcModel(config.model, vocab_size).to(device).train()
     if device.type == "cuda":
-        model.compile(dynamic=True)
+        compile_blocks(model)  # as training does
     return model
 
 
