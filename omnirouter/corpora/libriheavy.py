@@ -8,22 +8,24 @@ smaller subsets: training on a subset takes those of the smaller ones too, as it
 import gzip
 import json
 import re
+import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from omnirouter.corpora.librispeech import prepare_librispeech
 from omnirouter.data.datadir import Utterance
 from omnirouter.data.errors import UserError
-from omnirouter.data.tables import BAD_IN_VALUE
+from omnirouter.data.tables import BAD_IN_VALUE, value_fault
 from omnirouter.data.writer import DROPPED, stream_data_dir
 
 SUBSETS = {"small": ("small",), "medium": ("small", "medium"), "large": ("small", "medium", "large")}
 SAMPLE_RATE_HZ = 16000
-ROUNDING_S = 0.01  # the manifests round times; a cut that ends later than this after its recording is wrong
+ROUNDING_S = 0.01  # the manifests round times; a cut is wrong that ends later after its recording, or lasts no longer
 MAX_MISSING_SHARE = 0.01  # users of the published corpus miss some recordings; where more lack, the copy is incomplete
 AUDIO_MARK = "librilight/"  # sources are written download/librilight/small/100/…
 NOT_IN_WORDS = re.compile(r"[^A-Za-z0-9']+")
@@ -50,12 +52,17 @@ class Cut:
     cut_id: str
     recording_id: str
     source: str  # the recording's file, below Libri-light's folder
-    sample_rate_hz: int
+    sample_rate_hz: float
     recording_s: float
     start_s: float
     duration_s: float
     speaker: str
     text: str  # of the book; empty if there is none
+
+    @property
+    def end_s(self) -> float:
+        """Its end, or that of its recording if that comes first."""
+        return min(self.start_s + self.duration_s, self.recording_s)
 
 
 def prepare_libriheavy(
@@ -117,8 +124,7 @@ def write_set(
                 writer.drop(utt_id, reason)
                 missing += not recordings[cut.source]
             else:
-                end_s = min(cut.start_s + cut.duration_s, cut.recording_s)
-                utt = Utterance(utt_id, audio / cut.source, text, cut.speaker, cut.start_s, end_s)
+                utt = Utterance(utt_id, audio / cut.source, text, cut.speaker, cut.start_s, cut.end_s)
                 writer.add(cut.recording_id.replace("/", "-"), utt)
         _check_missing(missing, writer.written + writer.dropped, may_lack, audio, recordings)
     if writer.dropped:
@@ -149,26 +155,48 @@ def read_cuts(manifest: Path) -> Iterator[Cut]:
 
 
 def _parse(line: bytes) -> Cut:
-    """Read one line; KeyError, ValueError, TypeError or AttributeError for what is missing or wrong in it."""
+    """Read one line; what `read_cuts` catches for what is missing or wrong in it."""
     cut = json.loads(line)
     recording, (supervision,) = cut["recording"], cut["supervisions"]
     (source,) = recording["sources"]
-    _, mark, file = source["source"].partition(AUDIO_MARK)
+    _, mark, file = _name(source, "source").partition(AUDIO_MARK)
     if not mark:
         raise ValueError(f"its audio {source['source']!r} is not in {AUDIO_MARK}")
+    rate_hz = _number(recording, "sampling_rate", least=1)
+    return Cut(
+        cut_id=_name(cut, "id"),
+        recording_id=_name(recording, "id"),
+        source=file,
+        sample_rate_hz=rate_hz,
+        recording_s=_number(recording, "num_samples") / rate_hz,
+        start_s=_number(cut, "start"),
+        duration_s=_number(cut, "duration"),
+        speaker=_name(supervision, "speaker"),
+        text=_book_text(supervision),
+    )
+
+
+def _name(fields: dict[str, Any], key: str) -> str:
+    value = fields[key]
+    if not (isinstance(value, str) and value) or value_fault(value):
+        raise ValueError(f"{key} is {value!r}, not a name")
+    return value
+
+
+def _number(fields: dict[str, Any], key: str, least: float = 0) -> float:
+    value = fields[key]
+    if type(value) not in (int, float) or not least <= value <= sys.float_info.max:  # NaN is not
+        raise ValueError(f"{key} is {value!r}, not a number from {least}")
+    return float(value)
+
+
+def _book_text(supervision: dict[str, Any]) -> str:
     if "texts" not in supervision.get("custom", {}):
         raise ValueError("its supervision has no custom.texts: this manifest was derived from the published one")
-    return Cut(
-        cut_id=cut["id"],
-        recording_id=recording["id"],
-        source=file,
-        sample_rate_hz=recording["sampling_rate"],
-        recording_s=recording["num_samples"] / recording["sampling_rate"],
-        start_s=float(cut["start"]),
-        duration_s=float(cut["duration"]),
-        speaker=supervision["speaker"],
-        text=(supervision["custom"]["texts"] or [""])[0] or "",  # the second is a recogniser's
-    )
+    texts = supervision["custom"]["texts"]
+    if not isinstance(texts, list | None) or not all(isinstance(text, str | None) for text in texts or ()):
+        raise ValueError(f"custom.texts is {texts!r}, not a list of texts")
+    return (texts or [""])[0] or ""  # the second is a recogniser's
 
 
 def _why_dropped(cut: Cut, text: str, has_audio: bool) -> str:
@@ -179,11 +207,11 @@ def _why_dropped(cut: Cut, text: str, has_audio: bool) -> str:
     if not any(character.isalnum() for character in text):
         return "no words in its text"
     if cut.sample_rate_hz != SAMPLE_RATE_HZ:
-        return f"{cut.sample_rate_hz} Hz, not {SAMPLE_RATE_HZ}"
-    if not (cut.start_s >= 0 and cut.duration_s > 0):
-        return f"starts at {cut.start_s} s and lasts {cut.duration_s} s"
+        return f"{cut.sample_rate_hz:g} Hz, not {SAMPLE_RATE_HZ}"
     if end_s > cut.recording_s + ROUNDING_S:
         return f"ends at {end_s:.3f} s, its recording at {cut.recording_s:.3f} s"
+    if cut.end_s - cut.start_s <= ROUNDING_S:
+        return f"starts at {cut.start_s} s and lasts {cut.duration_s} s, its recording ends at {cut.recording_s:.3f} s"
     return ""
 
 

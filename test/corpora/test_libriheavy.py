@@ -6,8 +6,10 @@ The corpus is a miniature in the published layout: chapters of LibriSpeech, join
 import copy
 import gzip
 import json
+import re
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -170,8 +172,8 @@ DROPPED = {
     "no words in its text  ": {TEXTS_OF: [None, "A"]},
     "8000 Hz, not 16000": {"recording__sampling_rate": 8000},
     "ends at 2.800 s, its recording at 2.772 s": {"duration": 1.2995, "recording__num_samples": 44352},
-    "starts at 1.5 s and lasts 0.0 s": {"start": 1.5, "duration": 0},
-    "starts at -0.1 s and lasts 2.0 s": {"start": -0.1, "duration": 2},
+    "starts at 1.5 s and lasts 0.0 s, its recording ends at 3.772 s": {"start": 1.5, "duration": 0},
+    "starts at 3.772 s and lasts 0.005 s, its recording ends at 3.772 s": {"start": 3.772, "duration": 0.005},
 }
 
 
@@ -196,12 +198,26 @@ def test_an_end_rounded_up_is_cut_at_the_end_of_the_recording(
     corpus: Path, tmp_path: Path, write_manifest: Callable[..., Path]
 ) -> None:
     cut = published(corpus, "small")[2]
-    manifest = write_manifest(corpus, "small", [changed(cut, duration=cut["duration"] + 0.005)])
-    write_set(tmp_path / "data", [manifest], corpus / "librilight", upper)
-    (utt,) = read_data_dir(tmp_path / "data")
-    assert utt.end_s == 3.772 and len(load_utterance(utt)) == 16000
+    cuts = [
+        changed(cut, id=f"{left_s}+{over_s}", start=3.772 - left_s, duration=left_s + over_s)
+        for left_s in (1.0, 0.0101, 0.0099, 0.001, 1e-7, 0.0, -0.004)  # 10 ms or less are dropped
+        for over_s in (0.0041, 0.0099)
+    ]
+    write_set(tmp_path / "data", [write_manifest(corpus, "small", cuts)], corpus / "librilight", upper)
+    utterances = read_data_dir(tmp_path / "data")  # each starts before it ends, else this fails
+    assert [utt.utt_id for utt in utterances] == ["0.0101+0.0041", "0.0101+0.0099", "1.0+0.0041", "1.0+0.0099"]
+    assert all(utt.end_s == 3.772 for utt in utterances) and len(load_utterance(utterances[-1])) == 16000
 
 
+NAN, INF = float("nan"), float("inf")
+BAD_VALUES = [
+    ("id", 5), ("id", ""), ("id", "a\nb"), ("recording__id", 7), ("supervisions__0__speaker", 100),
+    ("recording__sources__0__source", 5), ("recording__sources__0__source", "librilight/\ud800.flac"),
+    ("start", "later"), ("start", NAN), ("start", -0.1), ("start", True),
+    ("duration", NAN), ("duration", INF), ("duration", -2), ("duration", 10**400),
+    ("recording__sampling_rate", 0), ("recording__sampling_rate", "16000"),
+    ("recording__num_samples", NAN), ("recording__num_samples", -1), (TEXTS_OF, "abc"), (TEXTS_OF, [5]),
+]  # fmt: skip
 WRONG = {
     "not a cut of Libriheavy .Expecting": "{",
     "not a cut of Libriheavy .string indices": '"cut"',
@@ -209,10 +225,10 @@ WRONG = {
     "the field 'start' is missing": {"start": None},
     "the field 'speaker' is missing": {"supervisions__0__speaker": None},
     "not a cut of Libriheavy .not enough values": {"supervisions": []},
-    "not a cut of Libriheavy .*'later'": {"start": "later"},
     "its audio 'small/1.flac' is not in librilight/": {"recording__sources__0__source": "small/1.flac"},
     "has no custom.texts: this manifest was derived": {"supervisions__0__custom": {}},
 }
+WRONG |= {f"{field.split('__')[-1]} is {re.escape(repr(value))}, not a ": {field: value} for field, value in BAD_VALUES}
 
 
 @pytest.mark.parametrize("message, line", WRONG.items())
@@ -236,9 +252,8 @@ def test_a_truncated_or_foreign_file_is_an_error(corpus: Path) -> None:
 
 def test_the_same_cut_twice_is_an_error(corpus: Path, tmp_path: Path, write_manifest: Callable[..., Path]) -> None:
     cut = published(corpus, "small")[0]
-    manifest = write_manifest(corpus, "small", [cut, cut])
     with pytest.raises(UserError, match="'small-100-.*_0' occurs twice"):
-        write_set(tmp_path / "data", [manifest], corpus / "librilight", upper)
+        write_set(tmp_path / "data", [write_manifest(corpus, "small", [cut, cut])], corpus / "librilight", upper)
 
 
 def test_a_few_missing_recordings_are_listed_and_many_are_an_error(
@@ -246,14 +261,11 @@ def test_a_few_missing_recordings_are_listed_and_many_are_an_error(
 ) -> None:
     good, lost = published(corpus, "small")[0], published(corpus, "medium")[0]
     shutil.rmtree(corpus / "librilight/medium")
-    for others, is_error in ((99, False), (98, True)):
+    error = pytest.raises(UserError, match="1 of 99 utterances have no recording: 1 files are missing, the first")
+    for others, expected in ((99, nullcontext()), (98, error)):
         cuts = [lost, *(changed(good, id=f"small/100/book/{i}") for i in range(others))]
-        manifest = write_manifest(corpus, "small", cuts)
-        if is_error:
-            with pytest.raises(UserError, match="1 of 99 utterances have no recording: 1 files are missing, the first"):
-                write_set(tmp_path / "data", [manifest], corpus / "librilight", upper)
-        else:
-            write_set(tmp_path / "data", [manifest], corpus / "librilight", upper)
+        with expected:
+            write_set(tmp_path / "data", [write_manifest(corpus, "small", cuts)], corpus / "librilight", upper)
     assert f"no recording {lost['recording']['id']}.flac\n" in (tmp_path / "data/dropped_utts").read_text()
     assert len(read_table(tmp_path / "data/text")) == 99
 
@@ -264,11 +276,8 @@ def test_everything_missing_is_named_at_once(corpus: Path, tmp_path: Path) -> No
     (corpus / "libriheavy/libriheavy_cuts_small.jsonl.gz").unlink()
     with pytest.raises(UserError) as error:
         prepare_libriheavy(corpus, tmp_path / "data", "medium")
-    assert str(error.value).splitlines()[1:-1] == [
-        f"{corpus}/libriheavy/libriheavy_cuts_small.jsonl.gz",
-        f"{corpus}/librilight/medium",
-        f"{corpus}/LibriSpeech",
-    ]
+    lacking = ("libriheavy/libriheavy_cuts_small.jsonl.gz", "librilight/medium", "LibriSpeech")
+    assert str(error.value).splitlines()[1:-1] == [f"{corpus}/{name}" for name in lacking]
     assert not (tmp_path / "data").exists()
 
 
