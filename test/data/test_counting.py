@@ -11,7 +11,7 @@ import soundfile
 
 from omnirouter.data.audio import load_utterance, resampled_length
 from omnirouter.data.counting import count_frames
-from omnirouter.data.datadir import Pipe, Utterance, read_table, write_data_dir, write_table
+from omnirouter.data.datadir import Pipe, Utterance, read_data_dir, read_table, write_data_dir, write_table
 from omnirouter.data.dataset import FeatureUtterance, ordered_batches, read_feature_dir
 from omnirouter.data.errors import UserError
 from omnirouter.data.fbank import fbank, frame_count, store_fbank
@@ -108,6 +108,14 @@ def test_counts_by_hand() -> None:
     # 14400 Hz to 16 kHz is 10 for 9; 22050 to 16000 is 320 for 441
     lengths = resampled_length(np.array([9, 10, 441, 442, 7]), np.array([14400, 14400, 22050, 22050, 16000]), 16000)
     assert lengths.tolist() == [10, 12, 320, 321, 7]
+
+
+def test_a_rate_at_another_speed_is_rounded_not_cut_off() -> None:
+    path = noise(Path("a.wav"), 2643, 24000)
+    write_data_dir("data", [Utterance("u", path, "x", "s", speed=1.16)])
+    assert 24000 * 1.16 < 27840
+    # 27840 Hz to 16 kHz is 50 for 87: 1519 samples, one less than an eighth frame needs, which 27839 Hz would give
+    assert count_frames(Path("data"), Path("fbank"), 1) == 7 == len(fbank(load_utterance(read_data_dir("data")[0])))
 
 
 def test_lengths_are_those_of_the_resampler_where_single_precision_rounds(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ import itertools
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -134,6 +136,42 @@ def test_it_is_built_once_and_again_when_a_table_changes(monkeypatch: pytest.Mon
     assert open_index(data_dir, Path("other")).folder != folder
     check(open_index(data_dir, Path("lang")), data_dir, Path("lang"))
     assert len(built) == 5  # each tokenizer has its own
+
+
+@pytest.mark.parametrize("name", ["segments", "utt2speed"])
+def test_it_is_built_again_when_the_audio_of_an_utterance_changes(name: str) -> None:
+    data_dir = make_set("segments")
+    old, table = open_index(data_dir, Path("lang")).place(1), read_table(data_dir / name)
+    value = {"segments": f"{table['utt001'].split()[0]} 0.25 0.75", "utt2speed": "1.25"}[name]
+    write_table(data_dir / name, {**table, "utt001": value})
+    index = open_index(data_dir, Path("lang"))
+    check(index, data_dir, Path("lang"))
+    assert index.place(1) != old
+
+
+def test_a_table_that_changes_while_it_is_built_makes_it_old() -> None:
+    data_dir, original = make_set("stored"), index_module.build
+
+    def build(*args: Any) -> dict[str, str]:
+        files = original(*args)
+        write_table(data_dir / "text", {**read_table(data_dir / "text"), "utt001": "TEN TEN TEN"})
+        return files
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index_module, "build", build)
+        open_index(data_dir, Path("lang"))
+    check(open_index(data_dir, Path("lang")), data_dir, Path("lang"))
+
+
+def test_tokenizers_of_equal_units_but_other_models_have_an_index_each() -> None:
+    data_dir = make_set("stored")
+    old = open_index(data_dir, Path("lang"))
+    shutil.copytree("lang", "other")
+    with open("other/bpe.model", "ab") as file:
+        file.write(b"\x1a\x02\x18\x00")  # normalizer_spec { add_dummy_prefix: false }: no space before the first word
+    index = open_index(data_dir, Path("other"))
+    check(index, data_dir, Path("other"))
+    assert index.labels(0) != old.labels(0)
 
 
 def test_an_index_in_use_outlives_the_next_one() -> None:

@@ -17,7 +17,7 @@ from omnirouter.data.sampler import BatchConfig, BucketSampler, Position
 from omnirouter.data.tables import write_table
 from omnirouter.data.tokenizer import train_tokenizer
 from omnirouter.training import selection
-from omnirouter.training.config import ExperimentConfig
+from omnirouter.training.config import ExperimentConfig, TrainingConfig
 from omnirouter.training.experiment import Inputs
 from omnirouter.training.run import train
 from omnirouter.training.selection import open_stats, select_trainable
@@ -25,14 +25,14 @@ from omnirouter.training.selection import open_stats, select_trainable
 CONFIG = ExperimentConfig(batch=BatchConfig(min_utterance_s=0.05, max_utterance_s=20, max_batch_s=20))
 
 
-def select(cases: list[tuple[str, int, str]], folder: Path) -> list[int]:
+def select(cases: list[tuple[str, int, str]], folder: Path, config: ExperimentConfig = CONFIG) -> list[int]:
     """Rows that are kept of utterances of an id, frames and characters."""
     folder.mkdir()
     for name, column in (("utt2num_frames", 1), ("text", 2)):
         write_table(folder / name, {case[0]: str(case[column]) for case in cases})
     write_table(folder / "feats.scp", {key: f"{key}.ark:0" for key, *_ in cases})
     train_tokenizer("ABC", "char", 0, folder / "lang")
-    return select_trainable(open_index(folder, folder / "lang"), CONFIG, folder / "dropped").tolist()
+    return select_trainable(open_index(folder, folder / "lang"), config, folder / "dropped").tolist()
 
 
 @pytest.mark.parametrize("block", [1 << 20, 4, 1])
@@ -54,6 +54,15 @@ def test_impossible_utterances_are_listed_with_their_reason(
         "one-short 2 encoder frames are too few for 3 labels with 0 repeats",
         "repeats 4 encoder frames are too few for 4 labels with 2 repeats",
         "short 0.04 s is outside batch.min_utterance_s … batch.max_utterance_s",
+    ]
+
+
+def test_an_utterance_without_labels_needs_an_encoder_frame_all_the_same(tmp_path: Path) -> None:
+    config, blank = ExperimentConfig(batch=BatchConfig(min_utterance_s=0)), "\N{NO-BREAK SPACE}"
+    assert select([("a", 4, blank), ("b", 3, blank), ("c", 0, blank)], tmp_path / "data", config) == [0]
+    assert (tmp_path / "data/dropped").read_text().splitlines() == [
+        "b 0 encoder frames are too few for 0 labels with 0 repeats",
+        "c 0 encoder frames are too few for 0 labels with 0 repeats",
     ]
 
 
@@ -85,6 +94,19 @@ def test_statistics_are_of_all_frames_or_of_a_drawn_part_and_computed_once(
     np.testing.assert_array_equal(stats.mean, again.mean)  # to the last bit, though read from a file
     np.testing.assert_array_equal(stats.std, again.std)
     assert stats.frames == sum(drawn) and not np.array_equal(stats.mean, whole.mean)
+
+
+def test_other_rows_and_other_seeds_have_statistics_of_their_own(inputs: Inputs) -> None:
+    index, rows = open_index(inputs.train, inputs.lang), np.arange(60, dtype=np.int32)
+    for kept in (rows[:30], rows[30:]):
+        wanted = feature_stats(load_row(index, row) for row in kept)
+        np.testing.assert_array_equal(open_stats(index, kept, seeded(1)).mean, wanted.mean)
+    one, other = (open_stats(index, rows, seeded(seed, stats_h=15 / 3600)) for seed in (1, 2))
+    assert not np.array_equal(one.mean, other.mean)
+
+
+def seeded(seed: int, stats_h: float = 20) -> ExperimentConfig:
+    return ExperimentConfig(features=FeatureConfig(stats_h=stats_h), training=TrainingConfig(seed=seed, workers=0))
 
 
 def test_a_large_set_adds_bytes_to_a_training_not_objects(tmp_path: Path) -> None:

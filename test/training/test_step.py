@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from omnirouter.data.dataset import Batch, make_batch
 from omnirouter.data.sampler import Position
@@ -127,6 +129,37 @@ def test_layer_drop_depends_on_seed_and_step_alone() -> None:
 def test_recomputing_in_a_step_changes_no_bit() -> None:
     gradients = [gradient(experiment(training={"activation_checkpointing": on}))[0] for on in (False, True)]
     assert all(torch.equal(gradients[0][name], gradients[1][name]) for name in gradients[0])
+
+
+@pytest.mark.parametrize(("on", "calls"), [(False, 1), (True, 2)])
+def test_blocks_are_computed_again_for_the_backward_pass_if_so_configured(on: bool, calls: int) -> None:
+    config = experiment(training={"activation_checkpointing": on})
+    model, begun = CtcModel(config.model, 12), []
+    for block in model.encoder.blocks:
+        block.register_forward_pre_hook(lambda *_: begun.append(1))
+    StepGradient(model, config).compute(make_batches()[:1], len(FRAMES[0]))
+    assert len(begun) == calls * len(model.encoder.blocks)
+
+
+def exchanges() -> list[int]:
+    """How often replicas exchange gradients for one batch, for four, and for four whose gradient is not wanted."""
+    config, counts = experiment(batches_per_step=8), []
+    step = StepGradient(CtcModel(config.model, 12), config)
+
+    def exchange(_: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+        counts[-1] += 1
+        return allreduce_hook(None, bucket)
+
+    step._module.register_comm_hook(None, exchange)
+    for batches, wanted in ((1, True), (1, True), (4, True), (4, False)):
+        counts.append(0)
+        step.compute(make_batches()[:batches], 10, exchange=wanted)
+    return counts[1:]  # after the first time DDP cuts the gradient up anew
+
+
+def test_replicas_exchange_gradients_once_a_step(in_processes: Callable[..., list[Any]]) -> None:
+    for one, four, none in in_processes(2, exchanges):
+        assert one == four > 0 == none
 
 
 def test_clipping_by_norm_and_by_value() -> None:

@@ -16,7 +16,9 @@ from omnirouter.data.sampler import BucketSampler, Position
 from omnirouter.data.specaugment import SpecAugmentConfig
 from omnirouter.data.tokenizer import Tokenizer
 from omnirouter.models.ctc import CtcModel
+from omnirouter.scoring.wer import ErrorCounts
 from omnirouter.training import checkpoint
+from omnirouter.training import trainer as trainer_module
 from omnirouter.training.config import ExperimentConfig, OptimConfig
 from omnirouter.training.experiment import Inputs, load_experiment
 from omnirouter.training.run import train
@@ -120,6 +122,17 @@ def test_the_final_model_is_the_mean_of_the_best_checkpoints(
         torch.testing.assert_close(tensor, torch.stack([weights[step][name] for step in best]).mean(dim=0))
     for step in best:
         assert (tmp_path / f"a/checkpoints/best_{step}.pt").exists()
+
+
+def test_what_the_checkpoint_before_would_average_is_kept_too(
+    tmp_path: Path, inputs: Inputs, plain: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = iter((9, 8, 7))  # each is the best so far
+    monkeypatch.setattr(trainer_module, "dev_errors", lambda *_: ErrorCounts(ref_units=9, substitutions=next(errors)))
+    training = dataclasses.replace(plain.training, max_steps=3, valid_every=1, average_best=1)
+    train(tmp_path / "a", dataclasses.replace(plain, training=training), inputs, CPU)
+    files = sorted(path.name for path in (tmp_path / "a/checkpoints").iterdir())
+    assert files == ["best_2.pt", "best_3.pt", "step_2.pt", "step_3.pt"]
 
 
 @pytest.mark.parametrize(("every_s", "wanted"), [(1e-9, [6, 7]), (240.0, [])])

@@ -114,12 +114,17 @@ def test_finished_changed_and_restarted_runs(
 
 
 def test_training_ends_when_validation_no_longer_gains(
-    tmp_path: Path, inputs: Inputs, config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, inputs: Inputs, config: ExperimentConfig
 ) -> None:
     training = dataclasses.replace(config.training, max_steps=400, valid_every=1, patience=3)
     config = dataclasses.replace(config, training=training, optim=OptimConfig(lr=1e-9, warmup_steps=1))
-    train(tmp_path / "exp/a", config, inputs, CPU)
-    assert json.loads((tmp_path / "exp/a/model_info.json").read_text())["steps"] == 4  # the first, and 3 without gain
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 3, "signal")  # with two of them without gain, which are remembered
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "exp/b", config, inputs, CPU)
+    for exp in (tmp_path / "exp/a", tmp_path / "exp/b"):
+        train(exp, config, inputs, CPU)
+        assert json.loads((exp / "model_info.json").read_text())["steps"] == 4  # the first, and 3 without gain
 
 
 def test_an_experiment_decodes_without_its_inputs(tmp_path: Path, inputs: Inputs, config: ExperimentConfig) -> None:
@@ -184,6 +189,16 @@ def test_the_rehearsal_of_the_largest_batch_changes_nothing(
     assert metrics_of(tmp_path / "exp/with") == metrics_of(tmp_path / "exp/without")
     mine, wanted = weights_of(tmp_path / "exp/with"), weights_of(tmp_path / "exp/without")
     assert all(torch.equal(mine[name], wanted[name]) for name in wanted)
+
+
+def test_all_of_the_largest_batches_are_rehearsed(
+    tmp_path: Path, inputs: Inputs, config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rehearsed: list[list[str]] = []
+    monkeypatch.setattr(run_module.BucketSampler, "largest", lambda self: [[3], [1, 2], [5]])
+    monkeypatch.setattr(Trainer, "rehearse", lambda self, batch: rehearsed.append(batch.utt_ids))
+    train(tmp_path / "exp/a", config, inputs, CPU)
+    assert rehearsed == [["utt003"], ["utt001", "utt002"], ["utt005"]]
 
 
 @pytest.mark.parametrize(
