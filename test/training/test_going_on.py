@@ -1,0 +1,67 @@
+"""Going on with a training: what has to be the same, and what it may be."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from omnirouter.data.errors import UserError
+from omnirouter.data.features import FeatureStats
+from omnirouter.training.config import ExperimentConfig
+from omnirouter.training.experiment import Inputs
+from omnirouter.training.run import train
+from omnirouter.training.trainer import Trainer
+
+CPU = torch.device("cpu")
+
+
+def interrupted_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every training from now on be interrupted after a step."""
+    original = Trainer._train_step
+
+    def train_step(self: Trainer, *args: Any) -> None:
+        original(self, *args)
+        if self.step == step:
+            self._interrupt()
+
+    monkeypatch.setattr(Trainer, "_train_step", train_step)
+
+
+def test_a_training_does_not_go_on_with_other_features(
+    tmp_path: Path, inputs: Inputs, config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupted_at(3, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "a", config, inputs, CPU)
+    before = (tmp_path / "a/feature_stats.json").read_bytes()
+    stats = FeatureStats.load(tmp_path / "a/feature_stats.json")
+    for shift, close in ((1e-4, False), (1e-7, True)):
+        monkeypatch.setattr(
+            "omnirouter.training.selection.open_stats",
+            lambda *_, by=shift: dataclasses.replace(stats, mean=stats.mean + by),
+        )
+        if close:
+            train(tmp_path / "a", config, inputs, CPU)
+        else:
+            with pytest.raises(UserError, match="other means or deviations"):
+                train(tmp_path / "a", config, inputs, CPU)
+        assert (tmp_path / "a/feature_stats.json").read_bytes() == before
+
+
+def test_a_finished_training_of_several_processes_is_finished_for_one_too(
+    tmp_path: Path, inputs: Inputs, config: ExperimentConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of_two = dataclasses.replace(config, training=dataclasses.replace(config.training, batches_per_step=2))
+    train(tmp_path / "a", of_two, inputs, CPU)  # as two processes with 0 make it
+    train(tmp_path / "a", config, inputs, CPU)
+    assert "training is finished" in capsys.readouterr().out
+
+
+def test_an_existing_number_of_batches_is_taken_where_it_can_be_shared_out() -> None:
+    config = ExperimentConfig()
+    batches = [config.for_processes(ranks, begun).training.batches_per_step for ranks, begun in
+               ((1, 0), (3, 0), (1, 4), (2, 4), (3, 4))]  # fmt: skip
+    assert batches == [1, 3, 4, 4, 3]
