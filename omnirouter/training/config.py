@@ -70,8 +70,9 @@ class TrainingConfig:
     max_steps: int = 1000000
     """Training ends after this many steps at the latest."""
     batches_per_step: int = 0
-    """Batches whose gradients make one step, shared out among the processes; 0: one for each process. The same number
-    gives the same training whatever the number of processes. The paper's 7 hours a step are 16 batches of 1575 s."""
+    """Batches whose gradients make one step, shared out among the processes; 0: one for each process, or as many as a
+    training to go on with has, where that can be shared out. The same number gives the same training whatever the
+    number of processes. The paper's 7 hours a step are 16 batches of 1575 s."""
     balance_weight: float = 10.0
     """Weight of the load-balancing loss, beside a CTC loss summed over an utterance and averaged over utterances; of
     several batches a step, the mean of their balance losses (and z-losses) counts."""

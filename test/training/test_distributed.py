@@ -104,7 +104,7 @@ def test_two_processes_train_as_one_does_and_resume_exactly(
     assert ended == ["interrupted"] * 2
     assert checkpoint.steps(resumed / "checkpoints") == [4, 7] and not (resumed / "model.pt").exists()
     with pytest.raises(UserError, match=r"training.batches_per_step: 2 there, 1 now"):
-        train(resumed, auto, inputs, CPU)
+        train(resumed, changed(pair, batches_per_step=1), inputs, CPU)
     in_processes(2, lambda: train(resumed, auto, inputs, CPU))
     assert_same(resumed, two)
 
