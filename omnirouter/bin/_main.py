@@ -30,13 +30,12 @@ def run(main: Callable[[], None]) -> None:
     except BrokenPipeError:  # `… | head` has seen enough; what is left in the buffer has nowhere to go
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except ConnectionResetError as error:
-        sys.exit(f"error: {LOST}: {error}")
-    except (UserError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except (RuntimeError, EOFError) as error:  # torch reports it wherever the main process happens to be
+    except (RuntimeError, ConnectionResetError, EOFError) as error:
+        # torch reports a lost process wherever the main one happens to be, so that only here it can be caught.
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         sys.exit(f"error: {LOST}: {error}")
+    except (UserError, OSError) as error:
+        sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

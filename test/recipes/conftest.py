@@ -12,25 +12,23 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CORPUS = ("--nj", "2", "--corpus-options=--train-utterances 60 --dev-utterances 8 --test-utterances 8")
-TRAINING = {
+SMALL = {
     "model.layers": 2,
     "model.dim": 32,
     "model.heads": 2,
     "model.ffn_dim": 64,
     "model.experts": 2,
     "batch.max_batch_s": 30,
+}
+TRAINING = {
+    **SMALL,
     "training.max_steps": 100,
     "training.valid_every": 25,
     "training.log_every": 5,
     "training.checkpoint_every_s": 0.2,
 }
 TINY = {
-    "model.layers": 2,
-    "model.dim": 32,
-    "model.heads": 2,
-    "model.ffn_dim": 64,
-    "model.experts": 2,
-    "batch.max_batch_s": 30,
+    **SMALL,
     "training.max_steps": 4,
     "training.valid_every": 2,
     "training.workers": 0,
