@@ -50,8 +50,10 @@ class Router(nn.Module):
 
 def expert_load(routing: Routing) -> Tensor:
     """Share of the K·T assignments that each expert gets (eq. 3 for K = 1): (N,), sums to 1."""
-    experts = routing.experts_TK.flatten()
-    return torch.bincount(experts, minlength=routing.probs_TN.shape[1]) / max(experts.numel(), 1)
+    chosen = routing.experts_TK.flatten()
+    experts = torch.arange(routing.probs_TN.shape[1], device=chosen.device)
+    counts = (chosen.unsqueeze(1) == experts).sum(dim=0)  # bincount would make the host wait for a GPU
+    return counts / max(len(chosen), 1)
 
 
 def balance_loss(routing: Routing, form: str) -> Tensor:
