@@ -1,5 +1,6 @@
 """The command lines; Ctrl-C is quiet from here on, also while a command still imports what it needs."""
 
+import os
 import sys
 from types import TracebackType
 
@@ -11,3 +12,6 @@ def _except_hook(kind: type[BaseException], error: BaseException, trace: Traceba
 
 
 sys.excepthook = _except_hook
+# Torch asks Linux for large pages then; it reads this before its first tensor. The gradients of all experts are new
+# memory in every step, and filling it takes several times as long in small pages.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
