@@ -1,6 +1,6 @@
 """Align transcripts to the audio with a trained model: writes EXP/align_SET/ctm, or with --hyp EXP/decode_SET/ctm.
 
-A line is `utt-id 1 start_s duration_s WORD`. Utterances that cannot be aligned are left out, and listed with the reason.
+A line is `utt-id 1 start_s duration_s WORD`. Utterances that cannot be aligned are left out, and named with the reason.
 """
 
 import argparse

@@ -163,7 +163,7 @@ class _Rows(Dataset):
 
 def features_of(index: Index, rows: np.ndarray, workers: int) -> Iterable[np.ndarray]:
     """Return the features (frames, n_mels) of rows of an index, in order; the workers are for those not stored."""
-    return _loader(_Rows(index), rows.tolist(), 0 if index.is_stored else workers)
+    return loader(_Rows(index), rows.tolist(), 0 if index.is_stored else workers)
 
 
 def make_batch(utt_ids: list[str], features: Sequence[np.ndarray], labels: Sequence[list[int]]) -> Batch:
@@ -188,7 +188,7 @@ def training_batches(
 
     start: where a step begins; batches_per_step / ranks batches in a row are this process's part of a step.
     """
-    return iter(_loader(data, _Keys(sampler, start, share), workers))
+    return iter(loader(data, _Keys(sampler, start, share), workers))
 
 
 def ordered_batches(
@@ -208,7 +208,7 @@ def ordered_batches(
     batches = bounded_batches(order, frames, int(max_batch_s * frames_per_s))
     computed = any(isinstance(utterance.place, Utterance) for utterance in utterances)
     workers = min(available_cores(), MAX_EVALUATION_WORKERS, len(batches)) if computed else 0
-    for batch, broken in _loader(_EvaluationData(utterances), batches, workers):
+    for batch, broken in loader(_EvaluationData(utterances), batches, workers):
         for utt_id, reason in broken.items():
             if on_broken is None:
                 raise UserError(reason)
@@ -242,8 +242,8 @@ def _finite_features(utterance: FeatureUtterance) -> np.ndarray:
     return features
 
 
-def _loader(data: Dataset, keys: Iterable[Any], workers: int) -> DataLoader:
-    """Make a loader of what the data have for each key, by so many worker processes (0: in this process)."""
+def loader(data: Dataset, keys: Iterable[Any], workers: int) -> DataLoader:
+    """Make a loader of what the data have for each key, in order, by so many worker processes (0: in this process)."""
     return DataLoader(
         data,
         batch_size=None,
