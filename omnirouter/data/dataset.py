@@ -211,7 +211,7 @@ def ordered_batches(
     for batch, broken in loader(_EvaluationData(utterances), batches, workers):
         for utt_id, reason in broken.items():
             if on_broken is None:
-                raise UserError(reason)
+                raise UserError(f"utterance {utt_id}: {reason}")
             on_broken(utt_id, reason)
         if batch is not None:
             yield batch
@@ -230,7 +230,7 @@ class _EvaluationData(Dataset):
             try:
                 features[utterance.utt_id] = _finite_features(utterance)
             except UserError as error:
-                broken[utterance.utt_id] = str(error)
+                broken[utterance.utt_id] = str(error).removeprefix(f"utterance {utterance.utt_id}: ")
         batch = make_batch(list(features), list(features.values()), [[] for _ in features]) if features else None
         return batch, broken
 
@@ -238,7 +238,7 @@ class _EvaluationData(Dataset):
 def _finite_features(utterance: FeatureUtterance) -> np.ndarray:
     features = load_features(utterance.place, utterance.utt_id, utterance.frames)
     if not np.isfinite(features).all():
-        raise UserError(f"utterance {utterance.utt_id}: its features are not finite; run stage 2 again")
+        raise UserError("its features are not finite; run stage 2 again")
     return features
 
 

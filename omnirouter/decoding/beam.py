@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 from torch.utils.data import Dataset
 
 from omnirouter.data.dataset import Batch, loader
@@ -24,9 +25,6 @@ from omnirouter.data.jobs import available_cores
 from omnirouter.data.tokenizer import Tokenizer
 from omnirouter.decoding.posteriors import Posterior, posteriors
 from omnirouter.models.ctc import BLANK, CtcModel
-
-if TYPE_CHECKING:
-    from omnirouter.decoding.beam_lm import TokenLm
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,8 @@ class Search:
     """Most hypotheses kept after each frame."""
     labels: int = 20
     """Most labels that a hypothesis is continued by at a frame, the most probable ones."""
+    label_threshold: float = 8.0
+    """A label that is less probable than the best one at its frame by more than this, in nats, is left out."""
     threshold: float = 15.0
     """A hypothesis that scores less than the best one by more than this, in nats, is dropped."""
     lm: Path | None = None
@@ -55,13 +55,40 @@ class Hypothesis:
 
 def beam_search(posterior: Posterior, units: Sequence[str], search: Search) -> Hypothesis:
     """Search for the best hypothesis of one utterance; `units` are the tokenizer's, by label."""
-    log_probs_TV = posterior.dense()
-    if not len(log_probs_TV):
+    if not len(posterior.labels_TK):
         return Hypothesis([], 0.0)
-    decoder, _ = _decoder(tuple(units), search)
-    best = decoder.decode(log_probs_TV.ctypes.data, *log_probs_TV.shape)[0]
-    path = best.tokens[1:-1]  # between two marks of its own
-    return Hypothesis([label for label, _ in itertools.groupby(path) if label != BLANK], best.score)
+    label_of, log_probs_TC, widths = _columns(posterior, search.label_threshold)
+    decoder, lm = _decoder(tuple(units), search)
+    if search.lm:
+        lm.label_of = label_of
+    decoder.decode_begin()
+    for frame, width in zip(log_probs_TC, widths, strict=True):
+        decoder.decode_step(frame.ctypes.data, 1, width)
+    decoder.decode_end()
+    best = decoder.get_all_final_hypothesis()[0]
+    columns = (column for column, _ in itertools.groupby(best.tokens[1:-1]))  # between two marks of the decoder's
+    return Hypothesis([label_of[column] for column in columns if column != BLANK], best.score)
+
+
+def _columns(posterior: Posterior, threshold: float) -> tuple[list[int], np.ndarray, list[int]]:
+    """Give the labels that are probable anywhere a column each, the blank first, then the more frequent ones.
+
+    Returns the label of each of C columns, log-probabilities (T, C), and how many columns a frame needs: the decoder
+    asks the language model for every column that it is given, which is where the time goes.
+    """
+    labels, log_probs = posterior.labels_TK, posterior.log_probs_TK
+    frames, places = np.nonzero(log_probs >= log_probs.max(axis=1, keepdims=True) - threshold)
+    uses = np.bincount(labels[frames, places], minlength=posterior.vocab_size)
+    uses[BLANK] = len(labels) + 1
+    label_of = np.argsort(-uses, kind="stable")[: np.count_nonzero(uses)]
+    column_of = np.zeros(posterior.vocab_size, int)
+    column_of[label_of] = np.arange(len(label_of))
+    columns = column_of[labels[frames, places]]
+    log_probs_TC = np.full((len(labels), len(label_of)), -np.inf, np.float32)
+    log_probs_TC[frames, columns] = log_probs[frames, places]
+    widths = np.zeros(len(labels), int)
+    np.maximum.at(widths, frames, columns + 1)
+    return label_of.tolist(), log_probs_TC, widths.tolist()
 
 
 def beam_decode(
@@ -95,8 +122,8 @@ class _Searches(Dataset):
 
 
 @lru_cache(maxsize=1)
-def _decoder(units: tuple[str, ...], search: Search) -> tuple[Any, "TokenLm | None"]:
-    """Return flashlight's decoder, and the model that it needs but does not keep alive."""
+def _decoder(units: tuple[str, ...], search: Search) -> tuple[Any, Any]:
+    """Return flashlight's decoder and its language model, which it needs but does not keep alive."""
     try:
         from flashlight.lib.text import decoder as flashlight
 

@@ -47,6 +47,8 @@ class TokenLm(LM):
         super().__init__()
         self._units = [(unit.startswith(SPACE), unit.removeprefix(SPACE)) for unit in units]
         self._ngram, self._weight, self._word_score = ngram, weight, word_score
+        self.label_of: Sequence[int] = range(len(units))
+        """The label that each of the decoder's columns stands for."""
 
     def start(self, start_with_nothing: bool) -> _State:  # noqa: ARG002 (flashlight's)
         """Return the state at the beginning of a sentence, from which all others of a search hang."""
@@ -55,17 +57,17 @@ class TokenLm(LM):
         self._root = _State(begin, "")
         return self._root
 
-    def score(self, state: _State, label: int) -> tuple[_State, float]:
-        """Return the state after a label, and the score that it adds."""
-        known = state.after.get(label)
+    def score(self, state: _State, column: int) -> tuple[_State, float]:
+        """Return the state after the label of a column, and the score that it adds."""
+        known = state.after.get(column)
         if known is None:
-            begins, unit = self._units[label]
+            begins, unit = self._units[self.label_of[column]]
             if begins and state.word:
                 ngram, score = self._end_word(state)
                 known = _State(ngram, unit), score
             else:
                 known = _State(state.ngram, state.word + unit), 0.0
-            state.after[label] = known
+            state.after[column] = known
         return known
 
     def finish(self, state: _State) -> tuple[_State, float]:

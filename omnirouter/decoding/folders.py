@@ -15,6 +15,12 @@ def decode_dir(exp: Path, set_name: str, decoding: str) -> Path:
     return exp / (f"decode_{set_name}" if decoding == "greedy" else f"decode_{set_name}_{decoding}")
 
 
+def set_title(folder: str) -> str:
+    """Return the name of a set for a table from that of such a folder: `test`, `test (beam)` or `test (lm)`."""
+    set_name, decoding = split_name(folder)
+    return set_name if decoding == "greedy" else f"{set_name} ({decoding})"
+
+
 def split_name(folder: str) -> tuple[str, str]:
     """Return the set and the way of decoding of such a folder's name."""
     name = folder.removeprefix("decode_")

@@ -20,12 +20,6 @@ class Posterior:
     """fp32."""
     vocab_size: int
 
-    def dense(self) -> np.ndarray:
-        """Return log-probabilities fp32 (T, V), -inf for the labels left out."""
-        full = np.full((len(self.labels_TK), self.vocab_size), -np.inf, np.float32)
-        np.put_along_axis(full, self.labels_TK, self.log_probs_TK, axis=1)
-        return full
-
 
 @torch.inference_mode()
 def outputs(model: CtcModel, batches: Iterable[Batch]) -> Iterator[tuple[Batch, CtcOutput | None]]:

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -14,25 +15,50 @@ from omnirouter.data.files import atomic_write
 from omnirouter.data.tables import read_table
 from omnirouter.data.tokenizer import Tokenizer
 from omnirouter.decoding.alignment import align_transcripts
+from omnirouter.decoding.beam import Search, beam_decode
 from omnirouter.decoding.ctm import write_ctm
 from omnirouter.decoding.folders import decode_dir
 from omnirouter.decoding.greedy import greedy_decode
 from omnirouter.models.ctc import CtcModel
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """What came of decoding a set."""
+
+    real_time_factor: float
+    """Seconds of work per second of audio."""
+    broken: dict[str, str]
+    """Utterances without a hypothesis, by id, with the reason."""
+
+
 def decode_to_file(
-    model: CtcModel, tokenizer: Tokenizer, utterances: Sequence[FeatureUtterance], max_batch_s: float, output: Path
-) -> float:
-    """Decode greedily and write the hypotheses, `utt-id words…` by id; returns seconds of work per second of audio."""
+    model: CtcModel,
+    tokenizer: Tokenizer,
+    utterances: Sequence[FeatureUtterance],
+    max_batch_s: float,
+    output: Path,
+    search: Search | None = None,
+) -> Decoded:
+    """Decode and write the hypotheses, `utt-id words…` by id; greedily, or by a beam search.
+
+    An utterance whose features cannot be had is left out; UserError if that is so of all, and then nothing is written.
+    """
     started = time.monotonic()
     hypotheses: dict[str, str] = {}
+    broken: dict[str, str] = {}
     with tqdm(total=len(utterances), desc=f"decode {output.parent}", unit="utt", file=sys.stderr, disable=None) as bar:
-        for part in greedy_decode(model, tokenizer, ordered_batches(utterances, max_batch_s)):
+        batches = ordered_batches(utterances, max_batch_s, on_broken=broken.__setitem__)
+        parts = beam_decode(model, tokenizer, batches, search) if search else greedy_decode(model, tokenizer, batches)
+        for part in parts:
             hypotheses |= part
             bar.update(len(part))
+    if not hypotheses:
+        raise UserError(f"no utterance can be decoded; {min(broken)}: {broken[min(broken)]}")
     with atomic_write(output) as file:
         file.writelines(f"{utt_id} {hypotheses[utt_id]}".rstrip() + "\n" for utt_id in sorted(hypotheses))
-    return (time.monotonic() - started) * FRAMES_PER_S / max(1, sum(utterance.frames for utterance in utterances))
+    audio_s = max(1, sum(utterance.frames for utterance in utterances)) / FRAMES_PER_S
+    return Decoded((time.monotonic() - started) / audio_s, broken)
 
 
 def transcripts_to_align(exp: Path, data_dir: Path, decoding: str | None) -> tuple[dict[str, str], Path]:

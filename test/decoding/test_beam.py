@@ -1,5 +1,6 @@
 """Beam search, against a sum over all paths."""
 
+import dataclasses
 import itertools
 import math
 from collections import defaultdict
@@ -17,7 +18,7 @@ kenlm = pytest.importorskip("kenlm")
 pytest.importorskip("flashlight.lib.text.decoder")
 
 UNITS = ("<blank>", "▁A", "B", "▁")
-ALL = Search(beam_size=10000, labels=len(UNITS), threshold=1e9)
+ALL = Search(beam_size=10000, labels=len(UNITS), label_threshold=1e9, threshold=1e9)
 ARPA = """\\data\\
 ngram 1=5
 ngram 2=4
@@ -92,7 +93,7 @@ def test_with_a_model_it_finds_the_best_sum(
         lm_score = math.log(10) * model.score(text, bos=True, eos=True)
         wanted[labels] = score + lm_weight * lm_score + word_score * len(text.split())
     best = max(wanted.values())
-    search = Search(ALL.beam_size, ALL.labels, ALL.threshold, arpa, lm_weight, word_score)
+    search = dataclasses.replace(ALL, lm=arpa, lm_weight=lm_weight, word_score=word_score)
     found = beam_search(posterior_of(log_probs), UNITS, search)
     assert found.score == pytest.approx(best, abs=1e-4)
     assert wanted[tuple(found.labels)] == pytest.approx(best, abs=1e-4)
@@ -125,11 +126,12 @@ def test_no_frames_are_no_labels() -> None:
     assert beam_search(nothing, UNITS, Search()) == Hypothesis([], 0.0)
 
 
-def test_a_smaller_beam_and_fewer_labels_find_less(arpa: Path) -> None:
+def test_a_smaller_beam_and_fewer_labels_find_less() -> None:
     log_probs = random_posterior(3, frames=12)
     whole = beam_search(posterior_of(log_probs), UNITS, ALL).score
-    for smaller in (Search(1, 4, 1e9), Search(10000, 1, 1e9), Search(10000, 4, 0.1)):
-        assert beam_search(posterior_of(log_probs), UNITS, smaller).score < whole - 0.01
+    for smaller in ({"beam_size": 1}, {"labels": 1}, {"label_threshold": 0.1}, {"threshold": 0.1}):
+        search = dataclasses.replace(ALL, **smaller)
+        assert beam_search(posterior_of(log_probs), UNITS, search).score < whole - 0.01, smaller
 
 
 @pytest.mark.parametrize("content", ["not a model\n", ""])
