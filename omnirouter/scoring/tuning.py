@@ -20,8 +20,8 @@ from omnirouter.decoding.posteriors import posteriors
 from omnirouter.models.ctc import CtcModel
 from omnirouter.scoring.wer import ErrorCounts, word_errors
 
-LM_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
-WORD_SCORES = (-1.0, 0.0, 1.0, 2.0)
+LM_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
+WORD_SCORES = (0.0, 1.0, 2.0)
 FOLDER, NGRAM, WEIGHTS = "lm", "ngram", "weights.json"
 
 
@@ -43,6 +43,7 @@ def try_weights(
     on_broken: Callable[[str, str], None],
 ) -> list[Trial]:
     """Decode a set by each search, from log-probabilities that are computed once; the model must be in eval mode."""
+    list(search_all([], tokenizer, searches[0]))  # what is wrong with the language model shows before the work
     texts = {utterance.utt_id: utterance.text for utterance in utterances}
     batches = ordered_batches(utterances, max_batch_s, on_broken=on_broken)
     found = dict(posteriors(model, batches, max(search.labels for search in searches)))
@@ -72,7 +73,8 @@ def edges(best: Trial, trials: Sequence[Trial]) -> list[str]:
     found = []
     for name in ("lm_weight", "word_score"):
         tried, value = sorted({getattr(trial, name) for trial in trials}), getattr(best, name)
-        if len(tried) > 1 and (value == tried[-1] or (value == tried[0] and value != 0)):
+        at_lowest = value == tried[0] and (name, value) != ("lm_weight", 0)  # none at all is a good answer
+        if len(tried) > 1 and (value == tried[-1] or at_lowest):
             found.append(f"{name} {value:g}")
     return found
 

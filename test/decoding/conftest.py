@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import kaldiio
 import pytest
 import torch
 import yaml
 
-from omnirouter.data.fbank import store_fbank
+from omnirouter.data.datadir import read_data_dir, write_table
+from omnirouter.data.fbank import utterance_fbank
 from omnirouter.data.tokenizer import train_tokenizer
 from omnirouter.models.config import ModelConfig
 from omnirouter.models.ctc import CtcModel
@@ -18,7 +20,9 @@ MODEL = {"layers": 2, "dim": 32, "heads": 2, "ffn_dim": 64, "experts": 2}
 @pytest.fixture
 def data_dir(tiny_data_dir: Path, tmp_path: Path) -> Path:
     """Four utterances, `tone number 0` to `tone number 3`, with stored features."""
-    store_fbank(tiny_data_dir, tmp_path / "fbank", 1)
+    matrices = {utterance.utt_id: utterance_fbank(utterance) for utterance in read_data_dir(tiny_data_dir)}
+    kaldiio.save_ark(str(tmp_path / "feats.ark"), matrices, scp=str(tiny_data_dir / "feats.scp"))
+    write_table(tiny_data_dir / "utt2num_frames", {utt_id: str(len(matrix)) for utt_id, matrix in matrices.items()})
     return tiny_data_dir
 
 

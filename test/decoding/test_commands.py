@@ -73,7 +73,7 @@ def test_a_language_model_is_estimated_tuned_and_used(exp: Path, data_dir: Path,
     with pytest.raises(UserError, match="tune_lm, on the dev set"):
         run("decode", "--exp", exp, "--data", data_dir, "--decoding", "lm")
     printed = run(
-        "tune_lm", "--exp", exp, "--data", data_dir, "--lm", arpa, "--lm-weights", 1, 2, "--word-scores", 5, 9,
+        "tune_lm", "--exp", exp, "--data", data_dir, "--lm", arpa, "--lm-weights", 0.5, 1, "--word-scores", 9, 12,
         "--beam-size", 20,
     )  # fmt: skip
     kept = json.loads((exp / "lm/weights.json").read_text())

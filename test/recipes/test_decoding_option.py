@@ -46,15 +46,13 @@ def test_a_language_model_is_made_tuned_and_used_once(clone: Clone) -> None:
     assert all(f"stage {step}: up to date" in output for step in STEPS)
 
 
-def test_another_language_model_is_tuned_again(clone: Clone) -> None:
-    clone.run(*STAGES, "--decoding", "lm")
+def test_a_language_model_is_taken_from_where_the_user_stands(clone: Clone) -> None:
     folder = clone.root / "mine"
     folder.mkdir()
-    shutil.copyfile(clone.mini / "data/lm_train/3gram.arpa", folder / "my.arpa")
-    output = clone.run(*STAGES, "--decoding", "lm", "--lm", "my.arpa", cwd=str(folder))
-    assert "5 language model" not in output and "stage 5 tune on dev, since" in output
-    weights = json.loads((clone.mini / "exp/omnirouter/lm/weights.json").read_text())
-    assert weights["model"] == str(folder / "my.arpa")
+    (folder / "my.arpa").write_text("no model")
+    output = clone.run(*STAGES, "--decoding", "lm", "--lm", "my.arpa", cwd=str(folder), code=1)
+    assert "stage 5 language model" not in output
+    assert f"error: {folder / 'my.arpa'}: not an n-gram model" in output
     output = clone.run(*STAGES, "--decoding", "lm", "--lm", "none.arpa", code=1)
     assert "stage 5 tune on dev lacks none.arpa" in output
 

@@ -32,6 +32,7 @@ def test_a_best_value_at_the_edge_is_named() -> None:
     assert edges(trial(0.5, 0.0, 1), trials) == []
     assert edges(trial(1.0, -1.0, 1), trials) == ["lm_weight 1", "word_score -1"]
     assert edges(trial(0.0, 0.0, 1), trials) == []  # there is no use for a negative weight
+    assert edges(trial(0.0, 0.0, 1), [t for t in trials if t.word_score >= 0]) == ["word_score 0"]
     assert edges(trial(0.5, 1.0, 1), trials[3:6]) == ["word_score 1"]
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # To be sourced by asr.sh: completes its options, and refuses what cannot be meant, before anything is installed, made
 # or deleted.
-# shellcheck disable=SC2154  # the options are asr.sh's
+# shellcheck disable=SC2034,SC2154  # the options are asr.sh's, and what is set here is for it
 
 [[ -n $corpus ]] || die "no --corpus: call a recipe's run.sh, which names it"
 [[ $stage == [0-7] && $stop_stage == [0-7] && $stage -le $stop_stage ]] ||

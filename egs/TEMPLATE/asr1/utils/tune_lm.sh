@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # To be sourced by asr.sh in stage 5: puts a language model into the experiment, with weights chosen on the dev set. It
 # is that of --lm, or one of three words estimated from the training set's transcripts. Sets ${lm_input} for decoding.
-# shellcheck disable=SC2154  # the options are asr.sh's
+# shellcheck disable=SC2034,SC2154  # the options are asr.sh's, and what is set here is for it
 
 if [[ -n $lm ]]; then
     lm_of=(--given "$lm")
