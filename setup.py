@@ -5,6 +5,7 @@ from setuptools import find_packages, setup
 EXTRAS = {
     "mini": ["espeakng-loader>=0.2.4"],
     "lhotse": ["lhotse>=1.30"],
+    "lm": ["ufal-flashlight-text>=0.0.7", "ufal-kenlm>=26.4"],  # builds of flashlight-text and kenlm as wheels
     "tensorboard": ["tensorboard>=2.16"],
     "bench": ["kaldi-native-fbank>=1.20", "lhotse>=1.30", "transformers>=5.23; python_version >= '3.11'"],
 }

@@ -12,6 +12,7 @@ import yaml
 
 import omnirouter
 from omnirouter.data.errors import UserError
+from omnirouter.decoding.folders import set_title
 from omnirouter.scoring.report import RATE_FILES
 
 UNKNOWN = "–"
@@ -41,6 +42,7 @@ class Result:
     """One experiment on one set; `rates` by name of the rate file."""
 
     set_name: str
+    """And in brackets how it was decoded, if not greedily."""
     experiment: str
     encoder: str
     parameters: str
@@ -68,7 +70,7 @@ def read_result(score: Path) -> Result:
     encoder, config_hash = _read_config(experiment / "config.yaml")
     parameters, active_parameters, commit = _read_info(experiment / "model_info.json")
     return Result(
-        set_name=score.parent.name.removeprefix("decode_"),
+        set_name=set_title(score.parent.name),
         experiment=experiment.name,
         encoder=encoder,
         parameters=parameters,

@@ -21,6 +21,8 @@ BAD = {
     "ngpu": ("mini", ["--ngpu", "02"], "--ngpu must be a number of GPUs, not '02'"),
     "deep": ("mini", ["--deep", "yes"], "--deep must be auto, true or false, not 'yes'"),
     "features": ("mini", ["--features", "none"], "--features must be stored, compressed or on_the_fly, not 'none'"),
+    "decoding": ("mini", ["--decoding", "viterbi"], "--decoding must be greedy, beam or lm, not 'viterbi'"),
+    "language model for nothing": ("mini", ["--lm", "x.arpa"], "--lm is for --decoding lm"),
     "corpus of its own": ("mini", ["--corpus-dir", "/"], "the mini corpus is made on this machine"),
     "pipes": ("an4", ["--allow-pipes"], "--allow-pipes is for a corpus of your own"),
     "no corpus": ("own", [], "no --corpus-dir: name the folder that holds your data directories train, dev, test"),

@@ -7,8 +7,8 @@
 #   2 fbank             data/<set>/                                     fbank/<set>/, data/<set>/feats.scp
 #   3 tokenizer         data/<train>/text                               data/lang_<type><size>/
 #   4 train             features, tokenizer, --config                   exp/<name>/
-#   5 decode            exp/<name>/model.pt, features of dev and test   exp/<name>/decode_<set>/text
-#   6 score             hypotheses, data/<set>/text                     exp/<name>/decode_<set>/score/, exp/RESULTS.md
+#   5 decode            exp/<name>/model.pt, features of dev and test   exp/<name>/decode_<set>[_beam|_lm]/text
+#   6 score             hypotheses, data/<set>/text                     exp/<name>/decode_…/score/, exp/RESULTS.md
 #   7 analyse routing   exp/<name>/model.pt, features of test           exp/<name>/routing_<set>/
 #
 # A stage is passed over while its inputs, its settings and what it has made are unchanged. Training goes on where it
@@ -31,6 +31,8 @@ force=false         # run stages even when they are up to date
 restart=false       # train from the beginning, dropping what exp/NAME has
 features=stored     # stage 2 stores features (stored), in a quarter of the space (compressed), or not (on_the_fly)
 deep=auto           # stage 1 decodes every audio file: true, false (headers only), auto (true below 10 000 utterances)
+decoding=greedy     # search for the most probable path (greedy), by beam (beam), or by beam with an n-gram model (lm)
+lm=                 # that model, an ARPA file or kenlm binary; by default one estimated from the training transcripts
 allow_pipes=false   # run the shell commands in wav.scp lines that end in | (your own corpus only)
 # Options that a recipe's run.sh sets
 corpus=             # corpus to prepare, as python -m omnirouter.bin.prepare_corpus --help lists them
@@ -158,20 +160,23 @@ if within 4; then
 fi
 
 if within 5; then
+    # shellcheck source=egs/TEMPLATE/asr1/utils/tune_lm.sh
+    [[ $decoding != lm ]] || . utils/tune_lm.sh
     for dataset in "${eval_sets[@]}"; do
         find_features "$dataset"
-        step "5 decode $dataset" --record "$exp/.stage/decode_$dataset.json" --prefix "$gpu_prefix" \
-            --from 4 "$exp/model.pt" "${features_of[@]}" --output "$exp/decode_$dataset/text" \
-            -- python -m omnirouter.bin.decode --exp "$exp" --data "data/$dataset" -- "${gpu_flag[@]}" "${pipe_flag[@]}"
+        step "5 decode $dataset$decoded" --record "$exp/.stage/decode_$dataset$decoded.json" --prefix "$gpu_prefix" \
+            --from 4 "$exp/model.pt" "${lm_input[@]}" "${features_of[@]}" --output "$exp/decode_$dataset$decoded/text" \
+            -- python -m omnirouter.bin.decode --exp "$exp" --data "data/$dataset" "${decoding_flag[@]}" \
+            -- "${gpu_flag[@]}" "${pipe_flag[@]}"
     done
 fi
 
 if within 6; then
     for dataset in "${eval_sets[@]}"; do
-        step "6 score $dataset" --record "$exp/.stage/score_$dataset.json" --from 5 "$exp/decode_$dataset/text" \
-            --from 1 "data/$dataset"/{text,utt2spk} --output "$exp/decode_$dataset/score" \
-            -- python -m omnirouter.bin.score --data "data/$dataset" --hyp "$exp/decode_$dataset/text" \
-            --output "$exp/decode_$dataset/score"
+        hyp=$exp/decode_$dataset$decoded
+        step "6 score $dataset$decoded" --record "$exp/.stage/score_$dataset$decoded.json" --from 5 "$hyp/text" \
+            --from 1 "data/$dataset"/{text,utt2spk} --output "$hyp/score" \
+            -- python -m omnirouter.bin.score --data "data/$dataset" --hyp "$hyp/text" --output "$hyp/score"
     done
 fi
 

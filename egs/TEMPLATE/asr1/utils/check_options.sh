@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # To be sourced by asr.sh: completes its options, and refuses what cannot be meant, before anything is installed, made
 # or deleted.
-# shellcheck disable=SC2154  # the options are asr.sh's
+# shellcheck disable=SC2034,SC2154  # the options are asr.sh's, and what is set here is for it
 
 [[ -n $corpus ]] || die "no --corpus: call a recipe's run.sh, which names it"
 [[ $stage == [0-7] && $stop_stage == [0-7] && $stage -le $stop_stage ]] ||
@@ -11,6 +11,9 @@
 [[ $ngpu =~ ^(0|[1-9][0-9]*)?$ ]] || die "--ngpu must be a number of GPUs, not '$ngpu'"
 [[ $features == stored || $features == compressed || $features == on_the_fly ]] ||
     die "--features must be stored, compressed or on_the_fly, not '$features'"
+[[ $decoding == greedy || $decoding == beam || $decoding == lm ]] ||
+    die "--decoding must be greedy, beam or lm, not '$decoding'"
+[[ -z $lm || $decoding == lm ]] || die "--lm is for --decoding lm"
 [[ $deep == auto || $deep == true || $deep == false ]] || die "--deep must be auto, true or false, not '$deep'"
 [[ $corpus != kaldi || -n $corpus_dir || $stage -gt 1 ]] ||
     die "no --corpus-dir: name the folder that holds your data directories $train_set, $dev_set, ${test_sets// /, }"
@@ -19,6 +22,12 @@
 [[ $corpus != mini || -z $corpus_dir ]] || die "the mini corpus is made on this machine: it takes no --corpus-dir"
 if [[ -n $config ]]; then config=$(from_caller "$config"); else config=conf/omnirouter.yaml; fi
 corpus_dir=$(from_caller "$corpus_dir")
+lm=$(from_caller "$lm")
+decoded='' decoding_flag=() lm_input=() # of the hypotheses' folders; of the commands of stage 5
+if [[ $decoding != greedy ]]; then
+    decoded=_$decoding decoding_flag=(--decoding "$decoding")
+    extras+=" lm"
+fi
 [[ -n $name ]] || name=$(basename "$config" .yaml)
 [[ $name && $name != .* && $name != *[/[:space:][:cntrl:]]* ]] ||
     die "--name '$name': give a name for a folder in exp/, without / or spaces, not beginning with a dot"
