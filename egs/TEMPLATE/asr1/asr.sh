@@ -169,7 +169,7 @@ fi
 if within 6; then
     for dataset in "${eval_sets[@]}"; do
         step "6 score $dataset" --record "$exp/.stage/score_$dataset.json" --from 5 "$exp/decode_$dataset/text" \
-            --from 1 "data/$dataset"/{text,utt2spk} --output "$exp/decode_$dataset/score" \
+            --from 1 "data/$dataset"/{text,utt2spk,utt2dur} --output "$exp/decode_$dataset/score" \
             -- python -m omnirouter.bin.score --data "data/$dataset" --hyp "$exp/decode_$dataset/text" \
             --output "$exp/decode_$dataset/score"
     done
