@@ -129,9 +129,15 @@ def _rate_cell(decoding: Decoding, baseline: Decoding) -> str:
     """Return rate and interval, with a mark where the rate differs significantly from the baseline's."""
     sums_R2 = replica_sums(np.stack([decoding.errors_U, decoding.units_U], axis=1))
     low, high = percentiles(100.0 * sums_R2[:, 0] / np.maximum(sums_R2[:, 1], 1))
-    _, p = matched_pairs(decoding.errors_U, baseline.errors_U)
-    mark = MARK if p < SIGNIFICANT else ""
+    mark = MARK if _is_significant(decoding, baseline) else ""
     return f"{decoding.percent_S.mean():.2f}{mark} [{low:.2f}, {high:.2f}]"
+
+
+def _is_significant(model: Decoding, baseline: Decoding) -> bool:
+    """Tell whether two rates differ over utterances and, where both have several seeds, over seeds too."""
+    several = min(len(model.percent_S), len(baseline.percent_S)) > 1
+    over_utterances = matched_pairs(model.errors_U, baseline.errors_U)[1] < SIGNIFICANT
+    return over_utterances and (not several or over_seeds(model.percent_S, baseline.percent_S)[2] < SIGNIFICANT)
 
 
 def _difference_rows(
@@ -174,8 +180,10 @@ def _model_row(model: Model) -> dict[str, str]:
 
 def _legend(baseline: str) -> list[str]:
     return [
+        "- Sets: all that every model was scored on, but for the one that training was validated on.",
         "- Means over the seeds of each; in brackets the 95 % interval over utterances (bootstrap).",
-        f"- {MARK}: differs from {baseline} over utterances (matched pairs, p < {SIGNIFICANT}, each test for itself).",
+        f"- {MARK}: differs from {baseline} over utterances (matched pairs) and, where both have several seeds, over "
+        f"seeds (Welch), p < {SIGNIFICANT} in each test by itself.",
         "- Mean relative reduction: the mean over the sets above of each set's relative reduction.",
         "- Better: probability of fewer errors than the baseline's, were other utterances or speakers drawn (paired "
         "bootstrap). By seed: were other seeds trained (Welch's t-test).",

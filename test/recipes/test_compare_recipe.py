@@ -131,7 +131,15 @@ def compared(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> tuple
     shutil.copytree(finished.root, root, symlinks=True)
     clone = replace(finished, root=root)
     corpus = finished.command()[1:4]
-    command = [str(clone.mini / "run_compare.sh"), *corpus, "--ngpu=0", "--encoders=dense switch", "--experts=2", "--set", TINY]
+    command = [
+        str(clone.mini / "run_compare.sh"),
+        *corpus,
+        "--ngpu=0",
+        "--encoders=dense switch",
+        "--experts=2",
+        "--set",
+        TINY,
+    ]
     return clone, [clone.output_of([*command, *more]) for more in (["--job", "1"], ["--jobs", "2"])]
 
 

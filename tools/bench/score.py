@@ -32,7 +32,7 @@ def run(settings: Settings) -> list[Report]:
         rows.append([f"{units}, {aligner} cost", *map(str, (aligning, intervals, both))])
         figures.append((f"{units}, {aligner} cost", both.median))
     note = (
-        f"{utterances:,d} utterances of {WORDS} words, {ERROR_RATE:.0%} of them wrong; one process, one core. Intervals by "
+        f"{utterances:,d} utterances of {WORDS} words, {ERROR_RATE:.0%} of them wrong; one core. Intervals by "
         f"utterance and by speaker, {REPLICAS} replicas each. Texts are not normalised. Medians [10 %, 90 %]."
     )
     header = ["alignment of", "aligning s", "intervals s", "both s"]

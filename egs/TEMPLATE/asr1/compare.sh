@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Compares encoders. Trains each of them with each number of experts, each size and each seed, decodes, scores and
-# analyses; then writes exp/COMPARE.md, one table with intervals and significance, and figures in exp/compare/.
+# analyses; then writes exp/COMPARE.md, one table with intervals and significance, and figures in exp/compare/, drawn of
+# the first seeds.
 #
 # Every experiment is a job of its own, exp/<name> with the log exp/compare/<name>.log, and whatever is finished is passed
 # over: the same command goes on after any interruption. --jobs N runs several at a time; with OMNIROUTER_BACKEND=slurm
@@ -76,6 +77,7 @@ for size in "${sized[@]:-}"; do
         fi
     done
 done
+drawn=("${columns[@]%%,*}")
 ((${#names[@]} > 0)) || die "--encoders: name at least one"
 repeated=$(printf '%s\n' "${names[@]}" | sort | uniq -d | tr '\n' ' ')
 [[ -z $repeated ]] || die "given twice: $repeated"
@@ -85,11 +87,12 @@ if $list; then
     exit
 fi
 
-run_experiment() { # stages 4 to 7 of the experiment number $1, and Fig. 3 where it has a router
+run_experiment() { # stages 4 to 7 of the experiment number $1; where it is drawn and has a router, Fig. 3
     local name=${names[$1]} routing dataset
     "$here/run.sh" "${passed_on[@]}" --headline "$headline" --stage 4 --name "$name" \
         --config "${configs[$1]}" --set="${changes[$1]}" || return 1
     cd "$here" || return 1
+    [[ " ${drawn[*]} " == *" exp/$name "* ]] || return 0
     for routing in "exp/$name"/routing_*; do
         dataset=${routing##*/routing_}
         $skip_fig3 || python -m omnirouter.bin.stage --parent $$ --name "7 random routing $dataset" --prefix "$gpu_prefix" \
@@ -125,8 +128,8 @@ seq ${#names[@]} | xargs -P "$jobs" -n 1 "$here/compare.sh" "$@" --job ||
 
 cd "$here"
 python -m omnirouter.bin.compare_table "${columns[@]}" --headline "$headline" --output exp/COMPARE.md
-datasets=$(for name in "${names[@]}"; do printf '%s\n' exp/"$name"/routing_*; done | sed 's|.*/routing_||' | sort -u)
+datasets=$(for exp in "${drawn[@]}"; do printf '%s\n' "$exp"/routing_*; done | sed 's|.*/routing_||' | sort -u)
 for dataset in $datasets; do
-    python -m omnirouter.bin.figures "${names[@]/#/exp/}" --set "$dataset" --output "exp/compare/figures_$dataset"
+    python -m omnirouter.bin.figures "${drawn[@]}" --set "$dataset" --output "exp/compare/figures_$dataset"
 done
 log "exp/COMPARE.md and exp/compare/ are written"
