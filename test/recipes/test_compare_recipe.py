@@ -14,7 +14,7 @@ import pytest
 Clone = Any  # of conftest.py
 TINY = (
     "model.layers=2 model.dim=32 model.heads=2 model.ffn_dim=64 batch.max_batch_s=30 "
-    "training.max_steps=4 training.valid_every=2 training.workers=0"
+    "training.max_steps=4 training.valid_every=2 training.log_every=1 training.workers=0"
 )
 LISTS = {
     "default": ([], ["dense:", "switch:", "omnirouter:"]),
@@ -106,7 +106,9 @@ def test_every_experiment_is_a_job_and_a_failed_one_stops_none(untouched: Clone,
     assert "out of luck\n" in done.stderr and "omnirouter failed; above is the end of exp/compare" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: not all experiments are finished")
     calls = (tmp_path / "calls").read_text().splitlines()
-    trained = [re.search(r"--exp (\S+) --config \S+/conf/(\S+).yaml --set=(.*) --ngpu 0$", line) for line in calls]
+    trained = [
+        re.search(r"bin\.train .*--exp (\S+) --config .*/conf/(\w+)\.yaml --set=(.*) --ngpu 0$", line) for line in calls
+    ]
     assert sorted(match.groups() for match in trained if match) == [
         (f"exp/{name}{'_seed2' if seed == 2 else ''}", name, f"optim.lr=1 training.seed={seed}")
         for name in ("dense", "omnirouter", "switch")
@@ -121,7 +123,7 @@ def test_one_job_of_the_list(untouched: Clone, python: Path, tmp_path: Path) -> 
     done = call(untouched, "--job", "2", OMNIROUTER_VENV=str(python.parents[1]))
     assert done.returncode == 0 and "2 of 3: switch is finished" in done.stdout
     calls = (tmp_path / "calls").read_text()
-    assert "4 train switch" in calls and "4 train dense" not in calls and "1 data" not in calls
+    assert "4 train switch" in calls and "4 train dense" not in calls and "1 data directories" not in calls
 
 
 @pytest.fixture(scope="module")
