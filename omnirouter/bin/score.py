@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from omnirouter.bin._main import run
-from omnirouter.scoring.report import headlines, score_decoding
+from omnirouter.scoring.report import ALIGNERS, headlines, score_decoding
 
 
 def main() -> None:
@@ -16,10 +16,17 @@ def main() -> None:
         "--output",
         type=Path,
         required=True,
-        help="directory to write (replaced if it exists): wer, wer_whisper, cer, per_utt, per_spk, ops",
+        help="directory to write (replaced if it exists): wer, wer_whisper, cer, per_utt, per_spk, ops, confusions, "
+        "utt2errors, and wer_by_duration where --data has utt2dur",
+    )
+    parser.add_argument(
+        "--align",
+        choices=list(ALIGNERS),
+        default="unit",
+        help="; ".join(f"{name}: {what}" for name, (_, what) in ALIGNERS.items()) + " (default: unit)",
     )
     args = parser.parse_args()
-    print(headlines(score_decoding(args.data, args.hyp, args.output)))
+    print(headlines(score_decoding(args.data, args.hyp, args.output, args.align)))
 
 
 if __name__ == "__main__":

@@ -1,21 +1,26 @@
 """The score directory of a decoded set: files in the formats of Kaldi's scoring scripts."""
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from omnirouter.data.errors import UserError
 from omnirouter.data.files import atomic_dir
 from omnirouter.data.tables import read_table
 from omnirouter.scoring.bootstrap import REPLICAS, bootstrap_interval
+from omnirouter.scoring.breakdown import NOTHING, confusion_table, duration_table
 from omnirouter.scoring.normalize import normalize_english
+from omnirouter.scoring.sclite import sclite_operations
 from omnirouter.scoring.wer import (
     ErrorCounts,
-    align,
+    Pairs,
     character_units,
+    count,
+    pairs,
     percent_of,
     total,
-    utterance_errors,
+    unit_cost_operations,
     word_units,
 )
 
@@ -24,21 +29,28 @@ RATE_FILES = {
     "wer_whisper": "words after Whisper's English normaliser on both sides",
     "cer": "characters of the transcripts as they are, each space counted",
 }
-NOTHING = "***"  # stands in an alignment where a side has no word, as in Kaldi's per_utt
+ALIGNERS = {
+    "unit": (unit_cost_operations, "every edit costs 1"),
+    "sclite": (sclite_operations, "aligned as by sclite, where a substitution costs 4, another edit 3"),
+}
 IDS_SHOWN = 10
 MAX_WIDTH = 16  # of a column of words, in characters
 
-Alignments = Mapping[str, list[tuple[str | None, str | None]]]
+Alignments = Mapping[str, Pairs]
 
 
-def score_decoding(data_dir: Path, hypotheses_path: Path, output: Path) -> dict[str, str]:
-    """Score hypotheses against a data directory, write the directory `output`; return the text of its files by name."""
+def score_decoding(data_dir: Path, hypotheses_path: Path, output: Path, aligner: str = "unit") -> dict[str, str]:
+    """Score hypotheses against a data directory, write the directory `output`; return the text of its files by name.
+
+    aligner: a key of ALIGNERS. Without `utt2dur` in the data directory, there is no file `wer_by_duration`.
+    """
     texts = {"reference": read_table(data_dir / "text")}
     texts["hypothesis"] = read_table(hypotheses_path, allow_empty=True)  # nothing recognised is a result
     utt2spk = read_table(data_dir / "utt2spk")
     check_same_ids(texts["reference"], texts["hypothesis"], hypotheses_path)
     _refuse_ids(texts["reference"].keys() - utt2spk.keys(), f"{data_dir / 'utt2spk'}: no speaker for", "add them")
-    files = score_files(texts["reference"], texts["hypothesis"], utt2spk)
+    durations_s = _read_durations(data_dir / "utt2dur", texts["reference"])
+    files = score_files(texts["reference"], texts["hypothesis"], utt2spk, durations_s, aligner)
     with atomic_dir(output) as folder:
         for name, content in files.items():
             (folder / name).write_bytes(content.encode())
@@ -52,22 +64,35 @@ def check_same_ids(references: Mapping[str, str], hypotheses: Mapping[str, str],
 
 
 def score_files(
-    references: Mapping[str, str], hypotheses: Mapping[str, str], utt2spk: Mapping[str, str]
+    references: Mapping[str, str],
+    hypotheses: Mapping[str, str],
+    utt2spk: Mapping[str, str],
+    durations_s: Mapping[str, float] | None = None,
+    aligner: str = "unit",
 ) -> dict[str, str]:
     """Return the text of each file of a score directory; the mappings (by utterance id) have the same ids."""
     ids = sorted(references)
     refs, hyps = [references[i] for i in ids], [hypotheses[i] for i in ids]
-    ref_words, hyp_words = [word_units(text) for text in refs], [word_units(text) for text in hyps]
-    counts = {
-        "wer": utterance_errors(ref_words, hyp_words),
-        "wer_whisper": utterance_errors(_normalized_words(refs), _normalized_words(hyps)),
-        "cer": utterance_errors(map(character_units, refs), map(character_units, hyps)),
+    units = {
+        "wer": ([word_units(text) for text in refs], [word_units(text) for text in hyps]),
+        "wer_whisper": (_normalized_words(refs), _normalized_words(hyps)),
+        "cer": ([character_units(text) for text in refs], [character_units(text) for text in hyps]),
     }
-    alignments = dict(zip(ids, map(align, ref_words, hyp_words), strict=True))
-    files = {name: rate_report(counts[name], units) for name, units in RATE_FILES.items()}
+    align, costs = ALIGNERS[aligner]
+    note = "" if aligner == "unit" else f", {costs}"
+    operations = {name: align(*sides) for name, sides in units.items()}
+    counts = {name: list(map(count, listed)) for name, listed in operations.items()}
+    speakers = [utt2spk[i] for i in ids]
+    words = dict(zip(ids, counts["wer"], strict=True))
+    alignments = dict(zip(ids, map(pairs, *units["wer"], operations["wer"]), strict=True))
+    files = {name: rate_report(counts[name], speakers, what + note) for name, what in RATE_FILES.items()}
     files["per_utt"] = "".join(map(_utterance_lines, ids, alignments.values(), counts["wer"]))
-    files["per_spk"] = speaker_table(dict(zip(ids, counts["wer"], strict=True)), utt2spk)
+    files["per_spk"] = speaker_table(words, utt2spk)
     files["ops"] = operations_table(alignments)
+    files["confusions"] = confusion_table(alignments)
+    files["utt2errors"] = errors_table(ids, speakers, counts)
+    if durations_s is not None:
+        files["wer_by_duration"] = duration_table(words, durations_s)
     return files
 
 
@@ -78,17 +103,36 @@ def headlines(files: Mapping[str, str]) -> str:
     return "\n".join(f"{name:<11}  {rate:<{width}}  {interval.partition(' ]')[0]} ]" for name, rate, interval in rows)
 
 
-def rate_report(utterances: list[ErrorCounts], units: str) -> str:
-    """Return the lines of a rate file: rate, interval, rate of wrong utterances, and what was counted (`units`)."""
+def rate_report(utterances: list[ErrorCounts], speakers: Sequence[str], what: str) -> str:
+    """Return the lines of a rate file: rate, interval, rate of wrong utterances, what was counted, interval by speaker.
+
+    speakers: of each utterance. The interval by speaker draws whole speakers, whose utterances are alike.
+    """
     counts = total(utterances)
     low, high = bootstrap_interval(utterances)
+    speaker_low, speaker_high = bootstrap_interval(utterances, speakers)
     wrong, scored = counts.wrong_utterances, counts.utterances
     return (
         f"{counts}\n"
         f"95% Conf Interval [ {low:.2f}, {high:.2f} ] from {REPLICAS} bootstrap replicas of the utterances\n"
         f"%SER {percent_of(wrong, scored):.2f} [ {wrong} / {scored} ]\n"
-        f"Scored {scored} utterances, {units}.\n"
+        f"Scored {scored} utterances, {what}.\n"
+        f"95% Conf Interval [ {speaker_low:.2f}, {speaker_high:.2f} ] from {REPLICAS} bootstrap replicas of the "
+        f"{len(set(speakers))} speakers\n"
     )
+
+
+def errors_table(ids: Sequence[str], speakers: Sequence[str], counts: Mapping[str, Sequence[ErrorCounts]]) -> str:
+    """Return a line `utt-id speaker errors/words errors/words errors/characters` for each utterance.
+
+    The three are those of RATE_FILES, in its order.
+    """
+    rows = zip(ids, speakers, *(counts[name] for name in RATE_FILES), strict=True)
+    fractions = (
+        f"{utt_id} {speaker} " + " ".join(f"{rate.errors}/{rate.ref_units}" for rate in rates)
+        for utt_id, speaker, *rates in rows
+    )
+    return "".join(f"{line}\n" for line in fractions)
 
 
 def speaker_table(utterances: Mapping[str, ErrorCounts], utt2spk: Mapping[str, str]) -> str:
@@ -115,6 +159,25 @@ def operations_table(alignments: Alignments) -> str:
     return "".join(lines)
 
 
+def _read_durations(path: Path, references: Mapping[str, str]) -> dict[str, float] | None:
+    """Return the seconds of each utterance from Kaldi's utt2dur; None where there is no such file."""
+    if not path.exists():
+        return None
+    rows = read_table(path)
+    _refuse_ids(references.keys() - rows.keys(), f"{path}: no duration for", "make it again (stage 1), or remove it")
+    durations_s = {}
+    for utt_id in references:
+        try:
+            durations_s[utt_id] = float(rows[utt_id])
+        except ValueError:
+            durations_s[utt_id] = math.nan
+        if not 0 < durations_s[utt_id] < math.inf:
+            raise UserError(
+                f"{path}: {rows[utt_id]!r} is no duration of {utt_id!r} in seconds; make it again (stage 1)"
+            )
+    return durations_s
+
+
 def _normalized_words(texts: Iterable[str]) -> list[list[str]]:
     return [word_units(normalize_english(text)) for text in texts]
 
@@ -127,7 +190,7 @@ def _refuse_ids(ids: Iterable[str], complaint: str, remedy: str) -> None:
         raise UserError(f"{complaint} {len(ids)} utterances: {', '.join(ids[:IDS_SHOWN])}{more}; {remedy}")
 
 
-def _utterance_lines(utt_id: str, alignment: list[tuple[str | None, str | None]], counts: ErrorCounts) -> str:
+def _utterance_lines(utt_id: str, alignment: Pairs, counts: ErrorCounts) -> str:
     """Return an utterance's four lines in Kaldi's per_utt: words and operations in centred columns, then counts."""
     lines = {"ref": "", "hyp": "", "op ": ""}
     for ref, hyp in alignment:

@@ -1,47 +1,83 @@
 """The tables of all results: experiments × test sets, and means over seeds where there are several."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import omnirouter
+from omnirouter.data.errors import UserError
 from omnirouter.data.files import atomic_write
-from omnirouter.scoring.results import HEADLINES, RATE_TITLES, Result, checkout_commit, collect_results
+from omnirouter.scoring.results import HEADLINES, RATE_TITLES, UNKNOWN, Result, checkout_commit, collect_results
 from omnirouter.scoring.seeds import seed_groups
 
 NAME_COLUMNS = ("set", "experiment", "encoder")
-REPORT_COLUMNS = ("active", "words", "config", "commit", "s.d.")
+REPORT_COLUMNS = (
+    "active", "words", "95 % by speaker", "training utterances", "training words", "training hours",
+    "config", "version", "commit", "s.d.",
+)  # fmt: skip
 LEGEND = (
     "raw WER: word errors per 100 reference words, transcripts as they are; lower is better.",
     "Whisper WER: the same after Whisper's English normaliser on both sides. CER: errors per 100 characters, raw.",
     "95 % interval: where the rate before it would fall with other utterances of the kind (bootstrap).",
 )
+REPORT_LEGEND = (
+    "95 % by speaker: the same with other speakers.",
+    "Training: the set trained on, with its copies at other speeds. Config: first 8 digits of the SHA-256 of "
+    "`config.yaml`. Version and commit: of the code that trained.",
+)
 SEEDS_LEGEND = (
     "Interval over seeds: where the mean would fall with other seeds of the training, on the same utterances (Student)."
 )
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+"""Lines of a hand-written page between which its tables are put."""
 
 
-def write_results(exp: Path, headline: str) -> str:
-    """Write `exp/RESULTS.md` and return a narrower table for a terminal.
+def write_results(
+    exp: Path, headline: str, page: Path | None = None, experiments: Collection[str] | None = None
+) -> str:
+    """Write the tables of all results and return narrower ones for a terminal.
 
-    The rate named by `headline` (raw, whisper) comes first of the rates, with its interval.
+    The rate named by `headline` (raw, whisper) comes first of the rates, with its interval. The file is
+    `exp/RESULTS.md`, or else what `page` has between its lines BEGIN and END; `experiments` are then those shown.
     """
     results = collect_results(exp)
+    if experiments is not None:
+        results = _only(results, experiments, exp)
     rows = [table_row(result, HEADLINES[headline]) for result in results]
     over_seeds = [group.row(headline) for group in seed_groups(exp, results)]
     version = f"omnirouter {omnirouter.__version__}, commit {checkout_commit()}"
-    with atomic_write(exp / "RESULTS.md") as file:
-        file.write(f"# Results\n\n{markdown(rows)}\n\n" + "".join(f"- {line}\n" for line in LEGEND))
-        file.write("- Config: first 8 digits of the SHA-256 of `config.yaml`. Commit: of the code that trained.\n")
-        if over_seeds:
-            file.write(f"\n## Means over seeds\n\n{markdown(over_seeds)}\n\n- {SEEDS_LEGEND}\n")
-        file.write(f"\nTables by {version}.\n")
+    legend = "".join(f"- {line}\n" for line in (*LEGEND, *REPORT_LEGEND))
+    seeds = f"## Means over seeds\n\n{markdown(over_seeds)}\n\n- {SEEDS_LEGEND}\n\n" if over_seeds else ""
+    tables = f"{markdown(rows)}\n\n{legend}\n{seeds}Tables by {version}.\n"
+    path = page or exp / "RESULTS.md"
+    text = f"# Results\n\n{tables}" if page is None else between_marks(page, tables)
+    with atomic_write(path) as file:
+        file.write(text)
     seeds_text = ["", plain_text(over_seeds), "", SEEDS_LEGEND] if over_seeds else []
     printed = ["", plain_text(rows), "", *LEGEND, *seeds_text]
-    return "\n".join([*printed, f"More columns in {exp / 'RESULTS.md'}, by {version}."])
+    return "\n".join([*printed, f"More columns in {path}, by {version}."])
+
+
+def between_marks(page: Path, tables: str) -> str:
+    """Return the text of `page` with `tables` in the place of what stands between its lines BEGIN and END."""
+    text = page.read_text(encoding="utf-8") if page.exists() else f"{BEGIN}\n{END}\n"
+    lines = text.splitlines(keepends=True)
+    places = [[i for i, line in enumerate(lines) if line.strip() == mark] for mark in (BEGIN, END)]
+    if list(map(len, places)) != [1, 1] or places[0] > places[1]:
+        raise UserError(f"{page}: put the lines {BEGIN} and {END}, once each, where the tables are to stand")
+    (begin,), (end,) = places
+    return "".join([*lines[: begin + 1], "\n", tables, "\n", *lines[end:]])
+
+
+def _only(results: list[Result], experiments: Collection[str], exp: Path) -> list[Result]:
+    """Return the results of these experiments; `UserError` for one that has none."""
+    if missing := sorted(set(experiments) - {result.experiment for result in results}):
+        raise UserError(f"{exp}: no scored experiment {', '.join(missing)}; decode and score it (stages 5 and 6)")
+    return [result for result in results if result.experiment in experiments]
 
 
 def table_row(result: Result, headline: str) -> dict[str, str]:
     """Return the cells of a result by column title; the rate `headline` comes first of the rates, with its interval."""
-    head = result.rates[headline]
+    head, training = result.rates[headline], result.training
     others = {title: result.rates[name].percent for name, title in RATE_TITLES.items() if name != headline}
     return {
         "set": result.set_name,
@@ -53,8 +89,15 @@ def table_row(result: Result, headline: str) -> dict[str, str]:
         "words": head.units,
         RATE_TITLES[headline]: head.percent,
         "95 % interval": f"{head.low} to {head.high}",
+        "95 % by speaker": UNKNOWN
+        if head.speaker_low in (None, "nan")
+        else f"{head.speaker_low} to {head.speaker_high}",
         **others,
+        "training utterances": f"{training.utterances}" if training else UNKNOWN,
+        "training words": f"{training.words}" if training else UNKNOWN,
+        "training hours": f"{training.hours:.1f}" if training else UNKNOWN,
         "config": result.config_hash,
+        "version": result.version,
         "commit": result.commit,
     }
 

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 
 import omnirouter
 from omnirouter.data.errors import UserError
+from omnirouter.data.files import digest
 from omnirouter.decoding.folders import set_title
 from omnirouter.scoring.report import RATE_FILES
 
@@ -20,7 +22,8 @@ RATE_PATTERN = re.compile(
     r"%WER (?P<percent>\S+) \[ \d+ / (?P<units>\d+), .*\]\n"
     r"95% Conf Interval \[ (?P<low>\S+), (?P<high>\S+) \].*\n"
     r"%SER .*\n"
-    r"Scored (?P<utterances>\d+) utterances"
+    r"Scored (?P<utterances>\d+) utterances.*\n"
+    r"(?:95% Conf Interval \[ (?P<speaker_low>\S+), (?P<speaker_high>\S+) \] .* speakers\n)?"
 )
 RATE_TITLES = {"wer": "raw WER %", "wer_whisper": "Whisper WER %", "cer": "CER %"}
 HEADLINES = {"raw": "wer", "whisper": "wer_whisper"}
@@ -35,6 +38,18 @@ class Rate:
     high: str
     units: str
     utterances: str
+    speaker_low: str | None
+    """Of the interval by speaker; None in a file of a version that wrote none, nan of one speaker."""
+    speaker_high: str | None
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """How much an experiment was trained on."""
+
+    utterances: int
+    words: int
+    hours: float
 
 
 @dataclass(frozen=True)
@@ -48,8 +63,11 @@ class Result:
     parameters: str
     active_parameters: str
     config_hash: str
+    version: str
     commit: str
-    """Of the code that trained it."""
+    """Of the code that trained it, as `version`."""
+    training: TrainingData | None
+    """None where its set is no longer there, or no longer the same."""
     rates: dict[str, Rate]
 
 
@@ -67,8 +85,8 @@ def collect_results(exp: Path) -> list[Result]:
 def read_result(score: Path) -> Result:
     """Read one score directory and what the experiment above it says of its model."""
     experiment = score.parents[1]
-    encoder, config_hash = _read_config(experiment / "config.yaml")
-    parameters, active_parameters, commit = _read_info(experiment / "model_info.json")
+    encoder, config_hash, training = _read_config(experiment / "config.yaml")
+    parameters, active_parameters, version, commit = _read_info(experiment / "model_info.json")
     return Result(
         set_name=set_title(score.parent.name),
         experiment=experiment.name,
@@ -76,7 +94,9 @@ def read_result(score: Path) -> Result:
         parameters=parameters,
         active_parameters=active_parameters,
         config_hash=config_hash,
+        version=version,
         commit=commit,
+        training=training,
         rates={name: read_rate(score / name) for name in RATE_FILES},
     )
 
@@ -110,22 +130,42 @@ def encoder_name(model: dict[str, Any]) -> str:
     return f"{kind}, {'+'.join(groups) or model.get('experts', UNKNOWN)} experts"
 
 
-def _read_config(path: Path) -> tuple[str, str]:
-    """Return the encoder's name and the hash of an experiment's config."""
+def _read_config(path: Path) -> tuple[str, str, TrainingData | None]:
+    """Return the encoder's name, the hash of an experiment's config, and what it was trained on."""
     if not path.is_file():
-        return UNKNOWN, UNKNOWN
+        return UNKNOWN, UNKNOWN, None
     content = path.read_bytes()
     try:
         config = yaml.safe_load(content)
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML; put back the file that training wrote") from error
-    return encoder_name(config["model"]), hashlib.sha256(content).hexdigest()[:8]
+    return encoder_name(config["model"]), hashlib.sha256(content).hexdigest()[:8], _training_data(path, config)
 
 
-def _read_info(path: Path) -> tuple[str, str, str]:
-    """Return how many parameters a model has, how many are active for one frame, and the commit it was trained at."""
+def _training_data(path: Path, config: dict[str, Any]) -> TrainingData | None:
+    """Count the training set that a config (of the file `path`) names, seen from its recipe, the folder above exp/."""
+    inputs = config.get("inputs", {})
+    folder = path.resolve().parents[2] / inputs.get("train", "")
+    if not all((folder / name).is_file() for name in ("text", "utt2dur")):
+        return None
+    text_digest, counted = _count_data(folder)
+    return counted if text_digest in inputs.get("digests", {}).values() else None
+
+
+@cache
+def _count_data(folder: Path) -> tuple[str, TrainingData]:
+    """Return the digest of a data directory's transcripts, and how much it holds."""
+    with open(folder / "text", encoding="utf-8") as file:
+        words = [len(line.split()) - 1 for line in file]
+    with open(folder / "utt2dur", encoding="utf-8") as file:
+        seconds = sum(float(line.split()[1]) for line in file)
+    return digest(folder / "text"), TrainingData(len(words), sum(words), seconds / 3600)
+
+
+def _read_info(path: Path) -> tuple[str, str, str, str]:
+    """Return how many parameters a model has, how many are active for a frame, and the version and commit it is of."""
     if not path.is_file():
-        return UNKNOWN, UNKNOWN, UNKNOWN
+        return UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN
     info = json.loads(path.read_text(encoding="utf-8"))
     counts = (f"{info[name] / 1e6:.2f}M" for name in ("parameters", "active_parameters"))
-    return *counts, info.get("commit", UNKNOWN)
+    return *counts, info.get("version", UNKNOWN), info.get("commit", UNKNOWN)

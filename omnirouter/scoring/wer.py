@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from itertools import zip_longest
 
 from rapidfuzz.distance import Levenshtein
+
+Pairs = list[tuple[str | None, str | None]]
+LETTERS = {"equal": "C", "replace": "S", "delete": "D", "insert": "I"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,22 @@ def word_errors(refs: Iterable[str], hyps: Iterable[str]) -> ErrorCounts:
 
 def utterance_errors(refs: Iterable[Sequence[str]], hyps: Iterable[Sequence[str]]) -> list[ErrorCounts]:
     """Count errors of each utterance between sequences of units (lists of words, or strings of characters)."""
-    return [_count(ref, hyp) for ref, hyp in zip(refs, hyps, strict=True)]
+    return [count(operations) for operations in unit_cost_operations(refs, hyps)]
+
+
+def unit_cost_operations(refs: Iterable[Sequence[str]], hyps: Iterable[Sequence[str]]) -> list[str]:
+    """Align each reference with its hypothesis at a cost of 1 for every edit.
+
+    An alignment is a string of operations: C (correct), S (substitution), D (deletion), I (insertion).
+    """
+    return [_unit_cost(ref, hyp) for ref, hyp in zip(refs, hyps, strict=True)]
+
+
+def count(operations: str) -> ErrorCounts:
+    """Count the operations of one utterance."""
+    substitutions, deletions, insertions = map(operations.count, "SDI")
+    wrong = int(substitutions + deletions + insertions > 0)
+    return ErrorCounts(len(operations) - insertions, insertions, deletions, substitutions, 1, wrong)
 
 
 def total(counts: Sequence[ErrorCounts]) -> ErrorCounts:
@@ -72,18 +89,17 @@ def total(counts: Sequence[ErrorCounts]) -> ErrorCounts:
     return ErrorCounts(**{name: sum(getattr(count, name) for count in counts) for name in names})
 
 
-def align(ref: Sequence[str], hyp: Sequence[str]) -> list[tuple[str | None, str | None]]:
-    """Pair the units of a reference and a hypothesis along the edits that `utterance_errors` counts.
-
-    `(a, a)` is correct, `(a, b)` a substitution, `(None, b)` an insertion, `(a, None)` a deletion.
-    """
-    pairs: list[tuple[str | None, str | None]] = []
-    for step in Levenshtein.opcodes(ref, hyp):
-        pairs += zip_longest(ref[step.src_start : step.src_end], hyp[step.dest_start : step.dest_end])
-    return pairs
+def align(ref: Sequence[str], hyp: Sequence[str]) -> Pairs:
+    """Pair the units of a reference and a hypothesis along the edits that `utterance_errors` counts."""
+    return pairs(ref, hyp, _unit_cost(ref, hyp))
 
 
-def _count(ref: Sequence[str], hyp: Sequence[str]) -> ErrorCounts:
-    tags = [edit[0] for edit in Levenshtein.editops(ref, hyp).as_list()]
-    insertions, deletions, substitutions = (tags.count(tag) for tag in ("insert", "delete", "replace"))
-    return ErrorCounts(len(ref), insertions, deletions, substitutions, 1, int(bool(tags)))
+def pairs(ref: Sequence[str], hyp: Sequence[str], operations: str) -> Pairs:
+    """Pair units along operations: (a, a) is correct, (a, b) substituted, (None, b) inserted, (a, None) deleted."""
+    refs, hyps = iter(ref), iter(hyp)
+    return [(None if op == "I" else next(refs), None if op == "D" else next(hyps)) for op in operations]
+
+
+def _unit_cost(ref: Sequence[str], hyp: Sequence[str]) -> str:
+    steps = Levenshtein.opcodes(ref, hyp).as_list()
+    return "".join(LETTERS[tag] * max(b - a, d - c) for tag, a, b, c, d in steps)

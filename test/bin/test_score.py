@@ -27,6 +27,24 @@ def test_from_hypotheses_to_the_table_of_results(tmp_path):
     assert "| data | small |" in (tmp_path / "exp" / "RESULTS.md").read_text()
 
 
+def test_sclites_alignment_and_a_page_of_results(tmp_path):
+    write_data(tmp_path / "data")
+    (tmp_path / "data" / "text").write_text("u1 a b c d\nu2 c\n")
+    decode = tmp_path / "exp" / "small" / "decode_data"
+    decode.mkdir(parents=True)
+    (decode / "text").write_text("u1 c d e f\nu2 c\n")
+    options = ("--data", tmp_path / "data", "--hyp", decode / "text", "--output", decode / "score")
+    assert "4 sub ]" in run("score", *options).stdout.splitlines()[0]
+    assert "2 ins, 2 del, 0 sub ]" in run("score", *options, "--align", "sclite").stdout.splitlines()[0]
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- results: begin -->\n<!-- results: end -->\n")
+    shown = run("results", tmp_path / "exp", "--output", page, "--experiments", "small")
+    assert shown.returncode == 0, shown.stderr
+    assert page.read_text().startswith("before\n") and "| data | small |" in page.read_text()
+    refused = run("results", tmp_path / "exp", "--output", page, "--experiments", "large")
+    assert refused.returncode == 1 and "no scored experiment large" in refused.stderr
+
+
 def test_a_missing_hypothesis_is_one_line_and_status_1(tmp_path):
     write_data(tmp_path / "data")
     (tmp_path / "text").write_text("u2 c\n")

@@ -101,16 +101,20 @@ def test_recipes_share_the_template(recipe: Path) -> None:
     run = recipe / "run.sh"
     assert len(run.read_text().splitlines()) <= MAX_RUN_LINES
     assert run.stat().st_mode & 0o111, "run.sh can be executed"
-    for name in ("asr.sh", "path.sh", "cmd.sh", "utils"):
+    for name in ("asr.sh", "compare.sh", "path.sh", "cmd.sh", "utils"):
         assert (recipe / name).readlink() == Path("../../TEMPLATE/asr1") / name
         assert (recipe / name).exists()
     for encoder in ("dense", "switch", "omnirouter"):
         assert (recipe / "conf" / f"{encoder}.yaml").exists()
+    compare = recipe / "run_compare.sh"
+    assert compare.stat().st_mode & 0o111 and len(compare.read_text().splitlines()) <= MAX_RUN_LINES
+    headlines = [set(re.findall(r"--headline (raw|whisper)", path.read_text())) for path in (run, compare)]
+    assert headlines[0] == headlines[1] and len(headlines[0]) == 1
 
 
-def test_the_shared_script_is_short_and_calls_commands_that_exist() -> None:
-    text = (ROOT / "egs/TEMPLATE/asr1/asr.sh").read_text()
-    assert len(text.splitlines()) <= MAX_ASR_LINES
-    commands = set(re.findall(r"python -m (?:\"\S+\" )?omnirouter\.bin\.(\w+)", text))
-    assert len(commands) > 10
+def test_the_shared_scripts_are_short_and_call_commands_that_exist() -> None:
+    texts = [(ROOT / "egs/TEMPLATE/asr1" / name).read_text() for name in ("asr.sh", "compare.sh")]
+    assert all(len(text.splitlines()) <= MAX_ASR_LINES for text in texts)
+    commands = set(re.findall(r"python -m (?:\"\S+\" )?omnirouter\.bin\.(\w+)", "".join(texts)))
+    assert len(commands) > 12
     assert not [name for name in commands if not (ROOT / f"omnirouter/bin/{name}.py").exists()]

@@ -15,6 +15,7 @@ import yaml
 Clone = Any  # of conftest.py
 ENCODERS = ("omnirouter", "dense", "switch")
 SETS = ("dev", "test")
+SCORES = {"wer", "wer_whisper", "cer", "per_utt", "per_spk", "ops", "confusions", "utt2errors", "wer_by_duration"}
 STEPS = [
     "1 data directories",
     "1 validation",
@@ -59,7 +60,7 @@ def test_every_utterance_is_decoded_and_scored(three: Clone, encoder: str) -> No
         assert ids(exp / f"decode_{name}" / "text") == ids(reference)
         words = sum(len(line.split()) - 1 for line in reference.read_text().splitlines())
         score = exp / f"decode_{name}" / "score"
-        assert {path.name for path in score.iterdir()} == {"wer", "wer_whisper", "cer", "per_utt", "per_spk", "ops"}
+        assert {path.name for path in score.iterdir()} == SCORES
         assert re.search(rf"%WER [\d.]+ \[ \d+ / {words}, \d+ ins, \d+ del, \d+ sub \]", (score / "wer").read_text())
 
 

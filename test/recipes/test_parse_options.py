@@ -184,6 +184,18 @@ def test_a_caller_refuses_what_neither_knows(caller: Path) -> None:
     assert "--stage must be a whole number" in call(caller, "--stage", "all").stderr
 
 
+def test_a_caller_of_a_caller_passes_on_the_options_of_both(caller: Path, script: Path) -> None:
+    first = script.parent / "first.sh"
+    text = CALLER.format(callee="", parser=PARSER).replace("hours", "jobs")
+    first.write_text(text.replace('_callee=""', f'_callee=("{caller}" "{script}")'))
+    result = call(first, "--stage", "3", "--hours=100", "--jobs", "2")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == ["2", "100", *{**DEFAULTS, "stage": "3"}.values()]
+    assert "valid ones are --help --jobs --hours --stage" in call(first, "--hour", "1").stderr
+    lines = call(first, "--help").stdout.splitlines()
+    assert [any(line.startswith(f"  --{name} ") for line in lines) for name in ("jobs", "hours", "stage")] == [True] * 3
+
+
 def test_help_of_a_caller_and_of_what_it_calls(caller: Path) -> None:
     lines = call(caller, "--help", "--hours", "100").stdout.splitlines()
     assert lines[0] == "What the caller is for." and "  --hours             hours of speech [100]" in lines

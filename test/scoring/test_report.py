@@ -1,7 +1,7 @@
 import pytest
 
 from omnirouter.data.errors import UserError
-from omnirouter.scoring.report import headlines, score_decoding, speaker_table
+from omnirouter.scoring.report import ALIGNERS, headlines, score_decoding, speaker_table
 from omnirouter.scoring.wer import utterance_errors
 
 TEXT = "anna-1 the cat sat\nanna-2 B A FIVE THREE\nanna-3 A ONE\nbert-1 don't go\n"
@@ -54,7 +54,7 @@ def score(folder):
 
 def test_every_file_is_written_as_returned_and_again_the_same(decoded):
     files = score(decoded)
-    assert sorted(files) == ["cer", "ops", "per_spk", "per_utt", "wer", "wer_whisper"]
+    assert sorted(files) == ["cer", "confusions", "ops", "per_spk", "per_utt", "utt2errors", "wer", "wer_whisper"]
     assert {path.name: path.read_text() for path in (decoded / "score").iterdir()} == files
     assert score(decoded) == files
     assert sorted(path.name for path in decoded.iterdir()) == ["data", "score", "text"]
@@ -62,13 +62,15 @@ def test_every_file_is_written_as_returned_and_again_the_same(decoded):
 
 def test_rate_files(decoded):
     files = score(decoded)
-    rate, interval, sentences, scored = files["wer"].splitlines()
+    rate, interval, sentences, scored, by_speaker = files["wer"].splitlines()
     assert rate == "%WER 63.64 [ 7 / 11, 1 ins, 3 del, 3 sub ]"
     # By utterance 2/3, 2/4, 1/2, 2/2. Of 4^4 replicas 16 have the least rate, 1/2 (6 %). bert-1 at least three times:
     # once with itself 1, four times with anna-1 8/9 (together 2 %), four times with anna-3 7/8 (3.5 %: over 2.5 %).
     assert interval == "95% Conf Interval [ 50.00, 87.50 ] from 10000 bootstrap replicas of the utterances"
     assert sentences == "%SER 100.00 [ 4 / 4 ]"
     assert scored == "Scored 4 utterances, words of the transcripts as they are."
+    # anna 5/9 and bert 2/2: twice anna, both, twice bert
+    assert by_speaker == "95% Conf Interval [ 55.56, 100.00 ] from 10000 bootstrap replicas of the 2 speakers"
     # the cat sat / the hat sat down; b a 53 / b 56; a one / a one; do not go / nothing
     assert files["wer_whisper"].startswith("%WER 63.64 [ 7 / 11, 1 ins, 4 del, 2 sub ]\n")
     assert "%SER 75.00 [ 3 / 4 ]\n" in files["wer_whisper"]
@@ -93,6 +95,79 @@ def test_operations_by_kind_then_count(decoded):
         ["deletion", "x", "***", "1"],
         ["substitution", "y", "q", "2"],
     ]
+
+
+def test_confusions_by_hand(decoded):
+    (decoded / "data" / "text").write_text("a-1 x y z\na-2 x y\na-3 y x\n")
+    (decoded / "data" / "utt2spk").write_text("a-1 a\na-2 a\na-3 a\n")
+    (decoded / "text").write_text("a-1 x q z w\na-2 x q\na-3 y\n")
+    titles, *rows = score(decoded)["confusions"].splitlines()
+    assert titles.split() == ["count", "share", "of", "reference", "hypothesis"]
+    assert [row.split() for row in rows] == [
+        ["2", "50.0%", "3", "y", "q"],
+        ["1", "25.0%", "–", "***", "w"],
+        ["1", "25.0%", "3", "x", "***"],
+    ]
+
+
+def test_no_more_confusions_than_a_hundred(decoded):
+    words = [f"w{n}" for n in range(130)]
+    (decoded / "data" / "text").write_text("anna-1 " + " ".join(words) + "\n")
+    (decoded / "text").write_text("anna-1 " + " ".join(f"{word}x" for word in words) + "\n")
+    assert len(score(decoded)["confusions"].splitlines()) == 101
+
+
+def test_rates_by_duration_by_hand(decoded):
+    (decoded / "data" / "utt2dur").write_text("anna-1 0.5\nanna-2 1.99\nanna-3 0.999\nbert-1 4.0\n")
+    lines = score(decoded)["wer_by_duration"].splitlines()
+    assert [line.split()[:6] for line in lines[1:]] == [
+        ["0.5", "to", "1", "2", "5", "60.00"],  # 2 of 3, 1 of 2
+        ["1", "to", "2", "1", "4", "50.00"],
+        ["4", "to", "8", "1", "2", "100.00"],
+        ["all", "4", "11", "63.64", "50.00", "to"],
+    ]
+    assert lines[1].split()[6:] == ["50.00", "to", "66.67", "1", "0", "2"]
+
+
+@pytest.mark.parametrize(
+    ("durations", "message"),
+    [
+        ("anna-1 1\nanna-2 1\nanna-3 1\n", "no duration for 1 utterances: bert-1"),
+        ("anna-1 1\nanna-2 x\nanna-3 1\nbert-1 2\n", "'x' is no duration of 'anna-2'"),
+        ("anna-1 1\nanna-2 0\nanna-3 1\nbert-1 2\n", "'0' is no duration of 'anna-2'"),
+    ],
+)
+def test_a_broken_utt2dur_is_an_error(decoded, durations, message):
+    (decoded / "data" / "utt2dur").write_text(durations)
+    with pytest.raises(UserError, match=f"utt2dur: {message}"):
+        score(decoded)
+
+
+def test_errors_of_each_utterance(decoded):
+    assert score(decoded)["utt2errors"].splitlines() == [
+        "anna-1 anna 2/3 2/3 6/11",
+        "anna-2 anna 2/4 2/3 7/14",
+        "anna-3 anna 1/2 0/2 3/5",
+        "bert-1 bert 2/2 3/3 8/8",
+    ]
+
+
+def test_the_aligner_is_said_and_used(decoded):
+    (decoded / "data" / "text").write_text("anna-1 a b c\n")
+    (decoded / "text").write_text("anna-1 c d e\n")
+    unit, sclite = (score_decoding(decoded / "data", decoded / "text", decoded / "score", a) for a in ALIGNERS)
+    # three substitutions cost 3; at 4/3/3 they cost as much as two deletions and two insertions, 12, and come first
+    assert unit["wer"] == sclite["wer"].replace(
+        ", aligned as by sclite, where a substitution costs 4, another edit 3", ""
+    )
+    assert unit["wer"].startswith("%WER 100.00 [ 3 / 3, 0 ins, 0 del, 3 sub ]\n")
+    (decoded / "data" / "text").write_text("anna-1 a b c d\n")
+    (decoded / "text").write_text("anna-1 c d e f\n")
+    unit, sclite = (score_decoding(decoded / "data", decoded / "text", decoded / "score", a) for a in ALIGNERS)
+    assert unit["wer"].startswith("%WER 100.00 [ 4 / 4, ")
+    assert "sclite" not in unit["wer"]
+    assert sclite["wer"].startswith("%WER 100.00 [ 4 / 4, 2 ins, 2 del, 0 sub ]\n")
+    assert "as they are, aligned as by sclite, where a substitution costs 4, another edit 3.\n" in sclite["wer"]
 
 
 def test_sums_agree_between_the_files(decoded):

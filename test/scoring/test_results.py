@@ -1,6 +1,7 @@
 import hashlib
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
@@ -8,9 +9,10 @@ import yaml
 import omnirouter
 from omnirouter.data.errors import UserError
 from omnirouter.scoring.report import score_decoding
-from omnirouter.scoring.result_table import write_results
+from omnirouter.scoring.result_table import BEGIN, END, write_results
 from omnirouter.scoring.results import checkout_commit, collect_results, encoder_name
 
+TRAIN_TEXT = "t1 a\nt2 a b\nt3 a b c\n"
 CONFIGS = {
     "dense": {"encoder": "dense", "experts": 4, "moe_groups": []},
     "omnirouter": {"encoder": "omnirouter", "experts": 4, "moe_groups": []},
@@ -36,8 +38,14 @@ def exp(tmp_path):
         write_decoding(exp, name, "test", "a b c 2" if name == "dense" else "a b x TWO")
         (exp / name / "config.yaml").write_text(yaml.safe_dump({"model": model}))
     write_decoding(exp, "omnirouter", "dev", "a b c TWO")
+    train = tmp_path / "data" / "train"
+    train.mkdir()
+    (train / "text").write_text(TRAIN_TEXT)
+    (train / "utt2dur").write_text("t1 1800\nt2 1800\nt3 1800.0\n")
+    inputs = {"train": "data/train", "digests": {"train/text": hashlib.sha256(TRAIN_TEXT.encode()).hexdigest()[:16]}}
+    (exp / "omnirouter" / "config.yaml").write_text(yaml.safe_dump({"model": CONFIGS["omnirouter"], "inputs": inputs}))
     (exp / "omnirouter" / "model_info.json").write_text(
-        json.dumps({"parameters": 2310000, "active_parameters": 1524999, "commit": "abc1234"})
+        json.dumps({"parameters": 2310000, "active_parameters": 1524999, "version": "0.9", "commit": "abc1234"})
     )
     (exp / "unscored" / "decode_test").mkdir(parents=True)
     return exp
@@ -54,24 +62,38 @@ def test_one_row_for_each_experiment_and_set(exp):
     hashes = {name: hashlib.sha256((exp / name / "config.yaml").read_bytes()).hexdigest()[:8] for name in CONFIGS}
     assert titles == [
         "set", "experiment", "encoder", "parameters", "active", "utterances", "words",
-        "raw WER %", "95 % interval", "Whisper WER %", "CER %", "config", "commit",
+        "raw WER %", "95 % interval", "95 % by speaker", "Whisper WER %", "CER %",
+        "training utterances", "training words", "training hours", "config", "version", "commit",
     ]  # fmt: skip
-    assert rule == ["---"] * 3 + ["---:"] * 10
+    assert rule == ["---"] * 3 + ["---:"] * 15
     dense = ["dense", "dense", "–", "–", "1", "4"]
     omni = ["omnirouter", "omnirouter, 4 experts", "2.31M", "1.52M", "1", "4"]
+    data, code = ["3", "6", "1.5"], ["0.9", "abc1234"]
     assert rows == [
-        ["dev", *omni, "0.00", "0.00 to 0.00", "0.00", "0.00", hashes["omnirouter"], "abc1234"],
+        ["dev", *omni, "0.00", "0.00 to 0.00", "–", "0.00", "0.00", *data, hashes["omnirouter"], *code],
         # TWO becomes 2 for Whisper; 3 of the 9 characters of 'a b c TWO' are wrong
-        ["test", *dense, "25.00", "25.00 to 25.00", "0.00", "33.33", hashes["dense"], "–"],
-        ["test", *omni, "25.00", "25.00 to 25.00", "25.00", "11.11", hashes["omnirouter"], "abc1234"],
+        [
+            "test",
+            *dense,
+            "25.00",
+            "25.00 to 25.00",
+            "–",
+            "0.00",
+            "33.33",
+            *["–"] * 3,
+            hashes["dense"],
+            "–",
+            "–",
+        ],
+        ["test", *omni, "25.00", "25.00 to 25.00", "–", "25.00", "11.11", *data, hashes["omnirouter"], *code],
     ]
 
 
 def test_the_headline_comes_first_with_its_interval(exp):
     write_results(exp, "whisper")
     titles, _, _, dense, _ = cells((exp / "RESULTS.md").read_text())
-    assert titles[7:11] == ["Whisper WER %", "95 % interval", "raw WER %", "CER %"]
-    assert dense[7:11] == ["0.00", "0.00 to 0.00", "25.00", "33.33"]
+    assert titles[7:12] == ["Whisper WER %", "95 % interval", "95 % by speaker", "raw WER %", "CER %"]
+    assert dense[7:12] == ["0.00", "0.00 to 0.00", "–", "25.00", "33.33"]
 
 
 def test_the_terminals_table_is_aligned_and_explained(exp):
@@ -96,6 +118,67 @@ def test_an_experiment_of_a_version_that_wrote_no_commit(exp):
     (exp / "dense" / "model_info.json").write_text(json.dumps({"parameters": 1000000, "active_parameters": 500000}))
     row = next(result for result in collect_results(exp) if result.experiment == "dense")
     assert (row.parameters, row.active_parameters, row.commit) == ("1.00M", "0.50M", "–")
+
+
+@pytest.mark.parametrize("change", ["another text", "no durations"])
+def test_a_training_set_that_is_no_longer_the_same_is_not_counted(exp, change):
+    train = exp.parent / "data/train"
+    if change == "no durations":
+        (train / "utt2dur").unlink()
+    else:
+        (train / "text").write_text(TRAIN_TEXT + "t4 a\n")
+    assert [result.training for result in collect_results(exp)] == [None] * 3
+
+
+PAGE = f"# By hand\n\nbefore\n\n{BEGIN}\nold\n{END}\n\nafter\n"
+
+
+def test_a_page_keeps_what_stands_around_its_tables(exp, tmp_path):
+    page = tmp_path / "RESULTS.md"
+    page.write_text(PAGE)
+    for _ in range(2):
+        printed = write_results(exp, "raw", page)
+        before, rest = page.read_text().split(BEGIN)
+        tables, after = rest.split(END)
+        assert (before, after) == (PAGE.split(BEGIN)[0], PAGE.split(END)[1])
+        assert "old" not in tables and len(cells(tables)) == 5 and omnirouter.__version__ in tables
+    assert str(page) in printed and not (exp / "RESULTS.md").exists()
+
+
+def test_a_page_is_made_where_there_is_none(exp, tmp_path):
+    write_results(exp, "raw", tmp_path / "new.md")
+    assert (tmp_path / "new.md").read_text().startswith(f"{BEGIN}\n\n| set |")
+    write_results(exp, "whisper", tmp_path / "new.md")
+    assert (tmp_path / "new.md").read_text().count("| set |") == 1
+
+
+@pytest.mark.parametrize("text", ["no marks\n", f"{BEGIN}\n", f"{END}\n{BEGIN}\n", f"{BEGIN}\n{END}\n{BEGIN}\n{END}\n"])
+def test_a_page_whose_marks_are_amiss_is_left_alone(exp, tmp_path, text):
+    page = tmp_path / "RESULTS.md"
+    page.write_text(text)
+    with pytest.raises(UserError, match="RESULTS.md: put the lines"):
+        write_results(exp, "raw", page)
+    assert page.read_text() == text
+
+
+def test_the_recipes_pages_have_the_marks():
+    pages = [path.read_text() for path in Path(__file__).parents[2].glob("egs/*/asr1/RESULTS.md")]
+    assert len(pages) >= 3
+    assert all(text.count(f"\n{mark}\n") == 1 for text in pages for mark in (BEGIN, END))
+
+
+def test_only_some_experiments(exp, tmp_path):
+    write_results(exp, "raw", tmp_path / "page.md", ["dense"])
+    assert [row[1] for row in cells((tmp_path / "page.md").read_text())[2:]] == ["dense"]
+    with pytest.raises(UserError, match="no scored experiment other, unscored;"):
+        write_results(exp, "raw", tmp_path / "page.md", ["dense", "unscored", "other"])
+
+
+def test_scores_of_a_version_without_intervals_by_speaker(exp):
+    path = exp / "dense" / "decode_test" / "score" / "wer"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:4]))
+    write_results(exp, "raw")
+    assert cells((exp / "RESULTS.md").read_text())[3][9] == "–"
 
 
 def test_commit_of_a_checkout(tmp_path, monkeypatch):

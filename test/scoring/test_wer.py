@@ -7,7 +7,10 @@ from omnirouter.scoring.wer import (
     ErrorCounts,
     align,
     character_units,
+    count,
+    pairs,
     total,
+    unit_cost_operations,
     utterance_errors,
     word_errors,
 )
@@ -102,6 +105,12 @@ def test_kaldis_line():
     counts = ErrorCounts(ref_units=2360, insertions=10, deletions=20, substitutions=93)
     assert str(counts) == "%WER 5.21 [ 123 / 2360, 10 ins, 20 del, 93 sub ]"
     assert str(ErrorCounts()) == "%WER nan [ 0 / 0, 0 ins, 0 del, 0 sub ]"
+
+
+def test_operations_and_their_pairs():
+    assert unit_cost_operations(["a b c".split(), []], ["a x".split(), ["y"]]) == ["CSD", "I"]
+    assert pairs(["a", "b"], ["a", "y"], "CID") == [("a", "a"), (None, "y"), ("b", None)]
+    assert count("CIDS") == ErrorCounts(3, 1, 1, 1, 1, 1)
 
 
 def test_lists_of_unequal_length_are_refused():

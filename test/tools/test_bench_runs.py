@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from bench import decode, fbank, sampler, step, synthetic, train_outside, train_step
+from bench import decode, fbank, sampler, score, step, synthetic, train_outside, train_step
 from bench.settings import Settings, machine
 from bench.timing import Spread
 
@@ -18,6 +18,7 @@ from omnirouter.data.fbank import fbank as our_fbank
 from omnirouter.data.sampler import BatchConfig
 from omnirouter.models.config import ModelConfig
 from omnirouter.models.ctc import CtcModel
+from omnirouter.scoring.wer import total, utterance_errors
 from omnirouter.training.config import ExperimentConfig, load_config
 
 TINY = ModelConfig(encoder="omnirouter", layers=2, dim=32, heads=2, ffn_dim=64, experts=3)
@@ -74,6 +75,15 @@ def test_the_sampler(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(sampler, "BATCH_S", 100.0)
     (report,) = sampler.run(settings)
     assert report.rows[0][0] == "3,000" and report.targets[0].holds
+
+
+def test_scoring(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(score, "QUICK_UTTERANCES", 200)
+    (report,) = score.run(settings)
+    assert len(report.rows) == 3 and report.targets[0].holds
+    counts = total(utterance_errors(*score.word_lists(300)))
+    kinds = (counts.insertions, counts.deletions, counts.substitutions)
+    assert all(0.02 < kind / counts.ref_units < 0.05 for kind in kinds)
 
 
 def test_decoding(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

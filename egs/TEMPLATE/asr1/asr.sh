@@ -175,7 +175,7 @@ if within 6; then
     for dataset in "${eval_sets[@]}"; do
         hyp=$exp/decode_$dataset$decoded
         step "6 score $dataset$decoded" --record "$exp/.stage/score_$dataset$decoded.json" --from 5 "$hyp/text" \
-            --from 1 "data/$dataset"/{text,utt2spk} --output "$hyp/score" \
+            --from 1 "data/$dataset"/{text,utt2spk,utt2dur} --output "$hyp/score" \
             -- python -m omnirouter.bin.score --data "data/$dataset" --hyp "$hyp/text" --output "$hyp/score"
     done
 fi

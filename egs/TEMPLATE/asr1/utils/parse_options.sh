@@ -8,8 +8,8 @@
 # same, and so do `-` and `_` within a name; a value that itself begins with `--` needs the second form. Of an option
 # given twice, the last counts. --help prints the script's header comment and its options. Nothing is ever evaluated.
 #
-# A script that itself calls another one, and names it in ${_callee} before this, takes its own options; what it is given
-# of the other's is left, in order and --help with it, in the array ${passed_on}.
+# A script that itself calls another one, and names it in ${_callee} before this (an array, where that one calls a third),
+# takes its own options; what it is given of the others' is left, in order and --help with it, in the array ${passed_on}.
 
 _option_names=()
 _option_flags=()
@@ -112,5 +112,5 @@ _set_option() { # sets the option $1 to the value $2
 
 _read_options "${BASH_SOURCE[1]}"
 _own_options=${#_option_names[@]}
-[[ -z ${_callee:-} ]] || _read_options "$_callee"
+for _file in "${_callee[@]}"; do _read_options "$_file"; done
 _parse_options "${BASH_SOURCE[1]}" "$@"

@@ -1,0 +1,135 @@
+#!/usr/bin/env bash
+# Compares encoders. Trains each of them with each number of experts, each size and each seed, decodes, scores and
+# analyses; then writes exp/COMPARE.md, one table with intervals and significance, and figures in exp/compare/, drawn of
+# the first seeds.
+#
+# Every experiment is a job of its own, exp/<name> with the log exp/compare/<name>.log, and whatever is finished is passed
+# over: the same command goes on after any interruption. --jobs N runs several at a time; with OMNIROUTER_BACKEND=slurm
+# each takes a place on the cluster by itself (cmd.sh). Where jobs are submitted otherwise, say as an array:
+#
+#     ./run.sh --stop-stage 3; ./run_compare.sh --list
+#     sbatch --array=1-9 --wrap './run_compare.sh --job $SLURM_ARRAY_TASK_ID'
+#
+# and the command without --job, after them, makes the table.
+#
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+_callee=("$here/asr.sh")
+! grep -q '^# Options' "$here/run.sh" || _callee=("$here/run.sh" "$here/asr.sh") # a recipe with options of its own
+
+# Options
+encoders="dense switch omnirouter" # configurations, by their names in conf/; the first is the baseline
+experts=            # numbers of experts, "2 4 8", of all but configurations called dense…; by default the configuration's
+sizes=              # "small: model.dim=96; large: model.dim=192 model.ffn_dim=768": names, and changes to each configuration
+seeds=              # seeds of the training, "1 2 3"; by default the configuration's
+set=                # changes to every configuration: "key=value key=value"
+jobs=1              # experiments at a time
+list=false          # only list the experiments
+job=                # only this experiment, by its number in the list, and no table
+skip_fig3=false     # leave out Fig. 3, for which each set is decoded 16 times with tokens sent to random experts
+headline=raw        # word error rate of the table: raw or whisper (normalised)
+# End of options
+
+log() { echo "[$(date +%T)] $*"; }
+die() { echo "error: $*" >&2 && exit 1; }
+add() { # adds the experiments of one column: encoder, number of experts, name of the size, changes
+    local column="" name seed words
+    for seed in ${seeds:-1}; do
+        name=$1${2:+_$2}${3:+_$3}
+        [[ $seed == 1 ]] || name+=_seed$seed
+        names+=("$name")
+        configs+=("$here/conf/$1.yaml")
+        read -ra words <<<"$set $4 ${2:+model.experts=$2} ${seeds:+training.seed=$seed}"
+        changes+=("${words[*]}")
+        column+=${column:+,}exp/$name
+    done
+    columns+=("$column")
+}
+
+# shellcheck source=egs/TEMPLATE/asr1/utils/parse_options.sh
+. "$here/utils/parse_options.sh"
+ngpu="" decode_flags=()
+for option in "${passed_on[@]}"; do
+    case $option in
+        --help) exec "$here/run.sh" --help ;;
+        --ngpu=?*) ngpu=${option#*=} decode_flags+=(--ngpu $((ngpu > 1 ? 1 : ngpu))) ;;
+        --allow[-_]pipes) decode_flags+=(--allow-pipes) ;;
+    esac
+    [[ ! $option =~ ^--(stage|stop[-_]stage|name|config|init)= ]] ||
+        die "${option%%=*}: each experiment has its own; choose by --encoders, --experts, --sizes, --seeds and --set"
+done
+[[ $headline == raw || $headline == whisper ]] || die "--headline must be raw or whisper, not '$headline'"
+[[ "$experts $seeds" =~ ^[0-9\ ]*$ ]] || die "--experts and --seeds are numbers with spaces between"
+((jobs > 0)) || die "--jobs must be at least 1"
+
+names=() configs=() changes=() columns=()
+IFS=';' read -ra sized <<<"$sizes"
+for size in "${sized[@]:-}"; do
+    [[ -z $size ]] || [[ $size == *:* ]] || die "--sizes: '$size' is not as in 'small: model.dim=96'"
+    read -r size_name <<<"${size%%:*}"
+    [[ -z $size ]] || [[ $size_name =~ ^[A-Za-z0-9-]+$ ]] || die "--sizes: '$size_name' is no name of letters and digits"
+    for encoder in $encoders; do
+        [[ -f $here/conf/$encoder.yaml ]] || die "--encoders: no conf/$encoder.yaml in $here"
+        if [[ $encoder == dense* || -z $experts ]]; then
+            add "$encoder" "" "$size_name" "${size#*:}"
+        else
+            for number in $experts; do add "$encoder" "$number" "$size_name" "${size#*:}"; done
+        fi
+    done
+done
+drawn=("${columns[@]%%,*}")
+((${#names[@]} > 0)) || die "--encoders: name at least one"
+repeated=$(printf '%s\n' "${names[@]}" | sort | uniq -d | tr '\n' ' ')
+[[ -z $repeated ]] || die "given twice: $repeated"
+
+if $list; then
+    for i in "${!names[@]}"; do echo "$((i + 1)) ${names[i]}: conf/${configs[i]##*/} ${changes[i]}"; done
+    exit
+fi
+
+run_experiment() { # stages 4 to 7 of the experiment number $1; where it is drawn and has a router, Fig. 3
+    local name=${names[$1]} routing dataset
+    "$here/run.sh" "${passed_on[@]}" --headline "$headline" --stage 4 --name "$name" \
+        --config "${configs[$1]}" --set="${changes[$1]}" || return 1
+    cd "$here" || return 1
+    [[ " ${drawn[*]} " == *" exp/$name "* ]] || return 0
+    for routing in "exp/$name"/routing_*; do
+        dataset=${routing##*/routing_}
+        $skip_fig3 || python -m omnirouter.bin.stage --parent $$ --name "7 random routing $dataset" --prefix "$gpu_prefix" \
+            --record "exp/$name/.stage/random_routing_$dataset.json" --from 4 "exp/$name/model.pt" \
+            --from 1 "data/$dataset/text" --from 2 "data/$dataset/utt2num_frames" --optional "data/$dataset/feats.scp" \
+            --output "exp/$name/random_routing_$dataset/wer.json" \
+            -- python -m omnirouter.bin.random_routing --exp "exp/$name" --data "data/$dataset" --headline "$headline" \
+            -- "${decode_flags[@]}" || return 1
+    done
+}
+
+# shellcheck source=egs/TEMPLATE/asr1/path.sh
+. "$here/path.sh"
+# shellcheck source=egs/TEMPLATE/asr1/cmd.sh
+. "$here/cmd.sh"
+mkdir -p "$here/exp/compare"
+shopt -s nullglob
+if [[ -n $job ]]; then
+    [[ $job =~ ^[1-9][0-9]*$ && $job -le ${#names[@]} ]] || die "--job $job: there are 1 to ${#names[@]} (--list)"
+    name=${names[job - 1]} log_file=exp/compare/${names[job - 1]}.log
+    log "$job of ${#names[@]}: $name begins, or goes on ($log_file)"
+    if ! run_experiment $((job - 1)) >"$here/$log_file" 2>&1; then
+        tail -n 20 "$here/$log_file" >&2
+        die "$name failed; above is the end of $log_file"
+    fi
+    log "$job of ${#names[@]}: $name is finished"
+    exit
+fi
+
+"$here/run.sh" "${passed_on[@]}" --stop-stage 3
+seq ${#names[@]} | xargs -P "$jobs" -n 1 "$here/compare.sh" "$@" --job ||
+    die "not all experiments are finished; the same command goes on with those that are not"
+
+cd "$here"
+python -m omnirouter.bin.compare_table "${columns[@]}" --headline "$headline" --output exp/COMPARE.md
+datasets=$(for exp in "${drawn[@]}"; do printf '%s\n' "$exp"/routing_*; done | sed 's|.*/routing_||' | sort -u)
+for dataset in $datasets; do
+    python -m omnirouter.bin.figures "${drawn[@]}" --set "$dataset" --output "exp/compare/figures_$dataset"
+done
+log "exp/COMPARE.md and exp/compare/ are written"

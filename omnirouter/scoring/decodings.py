@@ -1,0 +1,106 @@
+"""Scored decodings as arrays: errors of each utterance, to compare experiments on the same set."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from omnirouter.data.errors import UserError
+from omnirouter.data.tables import read_table
+from omnirouter.scoring.breakdown import NOTHING
+from omnirouter.scoring.report import RATE_FILES
+
+AGAIN = "score it again (stage 6)"
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Errors of each utterance of a set, by one experiment or, on the mean, by several seeds of one."""
+
+    name: str
+    utt_ids: list[str]
+    speakers: list[str]
+    """Of each utterance."""
+    references: dict[str, str]
+    """Words of each utterance, as they are."""
+    errors_SU: np.ndarray
+    """Seeds × utterances."""
+    units_U: np.ndarray
+    """Reference words (or characters)."""
+
+    @property
+    def errors_U(self) -> np.ndarray:
+        """Mean errors over the seeds."""
+        return self.errors_SU.mean(axis=0)
+
+    @property
+    def percent_S(self) -> np.ndarray:
+        """Error rate of each seed, in percent; not a number without a reference unit."""
+        with np.errstate(invalid="ignore"):
+            return 100.0 * self.errors_SU.sum(axis=1) / self.units_U.sum()
+
+
+def find_decoding(name: str, set_name: str | None, exp: Path) -> Path:
+    """Return the decode directory that `name` means: itself, or that of an experiment (a path, or a name in `exp`)."""
+    if (Path(name) / "score").is_dir():
+        return Path(name)
+    for folder in (Path(name), exp / name):
+        if folder.is_dir():
+            if set_name is None:
+                raise UserError(f"{name}: give the set as --set, or a directory decode_SET with a score")
+            if not (folder / f"decode_{set_name}" / "score").is_dir():
+                raise UserError(f"{folder}: no decode_{set_name}/score; decode and score that set (stages 5 and 6)")
+            return folder / f"decode_{set_name}"
+    raise UserError(f"{name}: neither a directory with a score, nor an experiment, nor a name in {exp}")
+
+
+def read_decodings(paths: Sequence[Path], rate: str) -> Decoding:
+    """Read decode directories of several seeds (or one) as one; `rate` is a key of RATE_FILES."""
+    decodings = [_read_decoding(path, rate) for path in paths]
+    for other in decodings[1:]:
+        check_same_set(decodings[0], other)
+    first = decodings[0]
+    errors_SU = np.concatenate([decoding.errors_SU for decoding in decodings])
+    name = ", ".join(decoding.name for decoding in decodings)
+    return Decoding(name, first.utt_ids, first.speakers, first.references, errors_SU, first.units_U)
+
+
+def check_same_set(a: Decoding, b: Decoding) -> None:
+    """Raise `UserError` unless both are of the same utterances, with the same references and speakers."""
+    if only := sorted(set(a.utt_ids) ^ set(b.utt_ids)):
+        where = a.name if only[0] in a.references else b.name
+        what = f"{len(only)} utterances are in one only, such as {only[0]} of {where}"
+        raise UserError(f"{a.name} and {b.name} are of other sets: {what}")
+    for utt_id in a.utt_ids:
+        if a.references[utt_id] != b.references[utt_id]:
+            raise UserError(f"{a.name} and {b.name} were scored by other references, such as of {utt_id}; {AGAIN}")
+    if a.speakers != b.speakers or not np.array_equal(a.units_U, b.units_U):
+        raise UserError(f"{a.name} and {b.name}: other speakers or another count of words; score both again (stage 6)")
+
+
+def _read_decoding(path: Path, rate: str) -> Decoding:
+    table = path / "score" / "utt2errors"
+    if not table.is_file():
+        raise UserError(f"{table}: missing, as in scores of an older version; {AGAIN}")
+    rows = [(utt_id, *value.split()) for utt_id, value in sorted(read_table(table).items())]
+    column = 2 + list(RATE_FILES).index(rate)
+    try:
+        counts_U2 = np.array([list(map(int, row[column].split("/"))) for row in rows]).reshape(-1, 2)
+    except (ValueError, IndexError) as error:
+        raise UserError(f"{table}: not a file of stage 6; {AGAIN}") from error
+    name = f"{path.resolve().parent.name}/{path.resolve().name}"
+    utt_ids, speakers = [row[0] for row in rows], [row[1] for row in rows]
+    references = _read_references(path / "score" / "per_utt")
+    if references.keys() != set(utt_ids):
+        raise UserError(f"{path / 'score'}: per_utt and utt2errors are of other utterances; {AGAIN}")
+    return Decoding(name, utt_ids, speakers, references, counts_U2[None, :, 0], counts_U2[:, 1])
+
+
+def _read_references(per_utt: Path) -> dict[str, str]:
+    """Return the words of each reference from the lines `utt-id ref words…` of per_utt."""
+    if not per_utt.is_file():
+        raise UserError(f"{per_utt}: missing; {AGAIN}")
+    with open(per_utt, encoding="utf-8") as file:
+        lines = (line.split() for line in file)
+        return {words[0]: " ".join(w for w in words[2:] if w != NOTHING) for words in lines if words[1] == "ref"}

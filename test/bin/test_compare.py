@@ -1,0 +1,44 @@
+"""The command lines that compare experiments."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def run(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"omnirouter.bin.{module}", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def exp(tmp_path: Path) -> Path:
+    """Two experiments scored on one set of four utterances; the second has no error."""
+    data = tmp_path / "data/test"
+    data.mkdir(parents=True)
+    (data / "text").write_text("".join(f"u{i} a b\n" for i in range(4)))
+    (data / "utt2spk").write_text("".join(f"u{i} s{i % 2}\n" for i in range(4)))
+    for name, words in (("one", "a"), ("two", "a b")):
+        decode = tmp_path / "exp" / name / "decode_test"
+        decode.mkdir(parents=True)
+        (decode / "text").write_text("".join(f"u{i} {words}\n" for i in range(4)))
+        scored = run("score", "--data", data, "--hyp", decode / "text", "--output", decode / "score")
+        assert scored.returncode == 0, scored.stderr
+        (decode.parent / "config.yaml").write_text("model: {encoder: dense}\n")
+    return tmp_path / "exp"
+
+
+def test_two_experiments(exp: Path) -> None:
+    shown = run("compare", "two", "one", "--set", "test", "--exp", exp, "--rate", "wer_whisper")
+    assert shown.returncode == 0, shown.stderr
+    assert "words after Whisper's English normaliser" in shown.stdout and "A - B         -50.00 points" in shown.stdout
+    refused = run("compare", "two", "three", "--set", "test", "--exp", exp)
+    assert refused.returncode == 1 and refused.stderr.startswith("error: three: neither")
+
+
+def test_a_table(exp: Path) -> None:
+    shown = run("compare_table", exp / "one", exp / "two", "--headline", "whisper", "--output", exp / "COMPARE.md")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.startswith("# Comparison: Whisper WER %\n")
+    assert shown.stdout.rstrip() == (exp / "COMPARE.md").read_text().rstrip()

@@ -1,0 +1,204 @@
+"""Comparison of two scored experiments, as printed and as a table."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from omnirouter.data.errors import UserError
+from omnirouter.scoring.compare import compare
+from omnirouter.scoring.compare_table import mean_relative_reduction, write_comparison
+from omnirouter.scoring.report import score_decoding
+
+REFERENCE = {f"{speaker}-{i}": "a b c d" for speaker in ("ann", "bob", "cid") for i in range(4)}
+WRONG = {0: "a b c d", 1: "a b c", 2: "a b", 3: "a"}
+"""Hypotheses by their number of errors."""
+MODELS = {"dense": "dense", "switch": "switch", "omni": "omnirouter"}
+
+TABLE_I = """\
+SpeechCrawl 6.1 5.8 5.4
+AMI-IHM 18.5 18.3 17.8
+Chime6 29.3 29.4 28.2
+CommonVoice 19.6 18.9 16.4
+Fleurs 9.9 9.0 8.4
+Callhome 15.3 15.5 15.0
+Switchboard 14.1 14.1 13.5
+Librispeech-clean 4.2 3.9 3.3
+Librispeech-other 9.0 8.4 7.3
+WSJ-nov92 4.4 4.2 3.7
+Tedlium 4.7 4.6 4.2
+Voxpopuli 9.5 9.1 8.5
+"""
+
+Decode = Callable[..., Path]
+
+
+@pytest.fixture
+def decode(tmp_path: Path) -> Decode:
+    """A function that makes a scored experiment with some errors in each utterance, in the order of their ids."""
+
+    def make(name: str, errors: str, set_name: str = "test", reference: dict[str, str] = REFERENCE) -> Path:
+        data, decode = tmp_path / "data" / name / set_name, tmp_path / "exp" / name / f"decode_{set_name}"
+        for folder in (data, decode):
+            folder.mkdir(parents=True, exist_ok=True)
+        (data / "text").write_text("".join(f"{key} {text}\n" for key, text in reference.items()))
+        (data / "utt2spk").write_text("".join(f"{key} {key.split('-')[0]}\n" for key in reference))
+        hypotheses = zip(reference, errors, strict=True)
+        (decode / "text").write_text("".join(f"{key} {WRONG[int(n)]}\n" for key, n in hypotheses))
+        score_decoding(data, decode / "text", decode / "score")
+        config = {"model": {"encoder": MODELS[name.split("_")[0]], "experts": 2}, "inputs": {"dev": "data/dev"}}
+        (decode.parent / "config.yaml").write_text(yaml.safe_dump(config))
+        info = {"parameters": 2_000_000, "active_parameters": 1_000_000, "version": "0.1", "commit": "abc"}
+        (decode.parent / "model_info.json").write_text(json.dumps(info))
+        return decode.parent
+
+    return make
+
+
+def test_the_printed_comparison_by_hand(decode: Decode) -> None:
+    exp = decode("dense", "1111" * 3).parent
+    decode("omni", "0001" * 3)
+    text = compare(["omni"], ["dense"], "test", exp, "wer")
+    assert text.startswith("12 utterances of 3 speakers, 48 units: words of the transcripts as they are\n")
+    assert "A    6.25 %  omni/decode_test\nB   25.00 %  dense/decode_test\n" in text
+    assert "A - B         -18.75 points, -75.0 % of B\n" in text
+    assert re.search(r"by speaker +\[-18\.75, -18\.75\], A beats B with probability 1\.0000\n", text)
+    # nine differences of -1, three of 0: mean -0.75, s.d. sqrt(12 * 0.75 * 0.25 / 11) = 0.4523, times 1 / sqrt(12)
+    assert "matched pairs t = -5.74, p = 0.00013\n" in text and "by seed" not in text
+
+
+def test_paths_and_names_mean_the_same(decode: Decode, tmp_path: Path) -> None:
+    a, b = decode("dense", "1" * 12), decode("omni", "01" * 6)
+    wanted = compare(["dense"], ["omni"], "test", a.parent, "wer")
+    assert compare([str(a)], [str(b)], "test", tmp_path, "wer") == wanted
+    assert compare([str(a / "decode_test")], [str(b / "decode_test")], None, tmp_path, "wer") == wanted
+
+
+def test_other_rates(decode: Decode) -> None:
+    exp = decode("dense", "1" * 12).parent
+    decode("omni", "0" * 12)
+    text = compare(["omni"], ["dense"], "test", exp, "cer")
+    assert "84 units: characters" in text and "B   28.57 %" in text  # " d" of "a b c d"
+
+
+def test_seeds_are_compared_by_their_means(decode: Decode) -> None:
+    exp = decode("dense", "1" * 12).parent
+    decode("dense_2", "2" * 12)
+    decode("omni", "0" * 12)
+    decode("omni_2", "1" * 12)
+    text = compare(["omni", "omni_2"], ["dense", "dense_2"], "test", exp, "wer")
+    assert "A   12.50 %  omni/decode_test, omni_2/decode_test, mean of 0.00, 25.00\n" in text
+    # 12.5 and 37.5; each s.d. 17.68, so an error of 17.68 at two degrees of freedom
+    assert "by seed       [-101.06, +51.06], p = 0.29\n" in text
+
+
+OTHER = {
+    "another utterance": (
+        {**dict(list(REFERENCE.items())[1:]), "ann-9": "a b c d"},
+        "2 utterances are in one only, such",
+    ),
+    "another reference": ({**REFERENCE, "bob-2": "a b c e"}, "scored by other references, such as of bob-2"),
+}
+
+
+@pytest.mark.parametrize(("reference", "message"), OTHER.values(), ids=OTHER.keys())
+def test_sets_that_differ_are_refused(decode: Decode, reference: dict[str, str], message: str) -> None:
+    exp = decode("dense", "1" * 12).parent
+    decode("omni", "1" * 12, reference=reference)
+    with pytest.raises(UserError, match=message):
+        compare(["omni"], ["dense"], "test", exp, "wer")
+    with pytest.raises(UserError, match=message):
+        write_comparison([[exp / "dense"], [exp / "omni"]], "raw", exp / "COMPARE.md")
+    assert not (exp / "COMPARE.md").exists()
+
+
+def test_another_speaker_is_refused(decode: Decode) -> None:
+    exp = decode("dense", "1" * 12).parent
+    decode("omni", "1" * 12)
+    table = exp / "omni/decode_test/score/utt2errors"
+    table.write_text(table.read_text().replace("cid-3 cid", "cid-3 bob"))
+    with pytest.raises(UserError, match="other speakers"):
+        compare(["omni"], ["dense"], "test", exp, "wer")
+
+
+def test_what_cannot_be_found_is_said(decode: Decode, tmp_path: Path) -> None:
+    exp = decode("dense", "1" * 12).parent
+    for name, set_name, message in (
+        ("nope", "test", "nope: neither a directory with a score, nor an experiment, nor a name in"),
+        ("dense", None, "dense: give the set as --set"),
+        ("dense", "dev", "dense: no decode_dev/score; decode and score that set"),
+    ):
+        with pytest.raises(UserError, match=message):
+            compare(["dense"], [name], set_name, exp, "wer")
+    for name, message in (
+        ("utt2errors", "missing, as in scores of an older version"),
+        ("per_utt", "missing; score it"),
+    ):
+        (exp / "dense/decode_test/score" / name).rename(tmp_path / name)
+        with pytest.raises(UserError, match=message):
+            compare(["dense"], ["dense"], "test", exp, "wer")
+        (tmp_path / name).rename(exp / "dense/decode_test/score" / name)
+    (exp / "dense/decode_test/score/utt2errors").write_text("ann-0 ann x\n")
+    with pytest.raises(UserError, match="utt2errors: not a file of stage 6"):
+        compare(["dense"], ["dense"], "test", exp, "wer")
+
+
+def test_mean_relative_reductions_of_the_papers_table() -> None:
+    """The 11.2 and 8.2 % of the paper are means over the 11 sets out of domain, that is, all but SpeechCrawl."""
+    rows = [list(map(float, line.split()[1:])) for line in TABLE_I.splitlines()[1:]]
+    dense, switch, omni = zip(*rows, strict=True)
+    assert len(rows) == 11
+    assert mean_relative_reduction(dense, omni) == pytest.approx(11.15, abs=0.005)
+    assert mean_relative_reduction(switch, omni) == pytest.approx(8.17, abs=0.005)
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_the_table_by_hand(decode: Decode, tmp_path: Path) -> None:
+    exp = tmp_path / "exp"
+    for set_name, errors in (("test", ("1111", "1110", "0001")), ("other", ("2222", "2222", "1111"))):
+        for name, digits in zip(MODELS, errors, strict=True):
+            decode(name, digits * 3, set_name)
+    decode("dense", "0" * 12, "dev")
+    text = write_comparison([[exp / name] for name in MODELS], "raw", exp / "COMPARE.md")
+    assert text == (exp / "COMPARE.md").read_text()
+    lines = text.splitlines()
+    assert lines[0] == "# Comparison: raw WER %"
+    titles, _, other, test, against_dense, against_switch = map(cells, lines[2:8])
+    assert titles == ["set", "dense, 2.00M", "switch, 2 experts, 2.00M", "omnirouter, 2 experts, 2.00M"]
+    assert other == ["other", "50.00 [50.00, 50.00]", "50.00 [50.00, 50.00]", "25.00* [25.00, 25.00]"]
+    assert test[1] == "25.00 [25.00, 25.00]" and test[2].startswith("18.75 [") and test[3].startswith("6.25* [")
+    # test: 25, 18.75, 6.25; other: 50, 50, 25. Against dense (25 + 0) / 2, (75 + 50) / 2; Switch (66.67 + 50) / 2
+    assert against_dense == ["mean relative reduction against dense, 2.00M", "", "12.5 %", "62.5 %"]
+    assert against_switch == ["mean relative reduction against switch, 2 experts, 2.00M", "", "", "58.3 %"]
+    assert "| dev |" not in text and "| test | switch, 2 experts, 2.00M | -6.25 |" in text
+
+
+def test_columns_of_seeds_and_of_one_kind(decode: Decode, tmp_path: Path) -> None:
+    exp = tmp_path / "exp"
+    for name, digits in (("dense", "1"), ("dense_2", "2"), ("omni", "0"), ("omni_2", "1")):
+        decode(name, digits * 12)
+    columns = [[exp / "dense", exp / "dense_2"], [exp / "omni", exp / "omni_2"]]
+    text = write_comparison(columns, "raw", exp / "COMPARE.md")
+    assert "| test | 37.50 [37.50, 37.50] | 12.50 [12.50, 12.50] |" in text, (
+        "over seeds, it does not differ significantly"
+    )
+    # 25 and 50, 0 and 25: an error of 17.68, so t = 1.414 at two degrees of freedom
+    row = next(cells(line) for line in text.splitlines() if line.startswith("| test | omnirouter"))
+    assert row[2] == "-25.00" and row[-1] == "0.29"
+    assert "dense, dense_2" in text
+    single = write_comparison([[exp / "dense"], [exp / "dense_2"]], "raw", exp / "COMPARE.md")
+    assert cells(single.splitlines()[2])[1:] == ["dense, 2.00M, dense", "dense, 2.00M, dense_2"]
+
+
+def test_without_a_common_test_set_there_is_no_table(decode: Decode, tmp_path: Path) -> None:
+    exp = tmp_path / "exp"
+    decode("dense", "1" * 12, "dev")
+    decode("omni", "1" * 12, "dev")
+    with pytest.raises(UserError, match="no test set on which all of these have scores"):
+        write_comparison([[exp / "dense"], [exp / "omni"]], "raw", exp / "COMPARE.md")
