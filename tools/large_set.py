@@ -2,32 +2,41 @@
 """Makes a training set of millions of utterances, and measures what it costs to start training on it.
 
     python tools/large_set.py make DIR [--utterances N]
+    python tools/large_set.py stages DIR
     python tools/large_set.py measure DIR [--workers N]
 
 `make` writes DIR/data: segments of some hour-long FLAC files of noise, about 16 s each, with made-up transcripts of 40
-words, and DIR/lang, a BPE tokenizer. For 11 million utterances, as Libriheavy large has, it takes about 3 GB. `measure`
-builds the index, then prints for a training that begins, for one that begins again (with feature statistics at hand),
-and for one that goes on in the middle of an epoch: the seconds to the first batch, and the memory that is added to a
-process with everything imported and an empty trainer's model made. Pages of the index, which all processes share, are
-not counted. Linux only.
+words and speakers of 1000 utterances, and DIR/lang, a BPE tokenizer. For 11 million utterances, as Libriheavy large
+has, it takes about 5 GB. `stages` prints the time and the most memory that stage 1's validation, stage 2's check of the
+tables and one of its jobs (which computes 100 utterances), and stage 3 take. `measure` builds the index, to which the
+feature statistics belong, then prints for a training that begins, and for one that goes on in the middle of an epoch:
+the seconds to the first batch, and the memory that is added to a process with everything imported and an empty
+trainer's model made. Pages of the index, which all processes share, are not counted. Linux only.
 """
 
 import argparse
 import multiprocessing
+import resource
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import soundfile
 
 from omnirouter.data.files import atomic_dir
+from omnirouter.data.index import Index, open_index
 from omnirouter.data.tokenizer import Tokenizer, train_tokenizer
 
 RATE_HZ, HOUR_S, RECORDINGS = 16000, 3600, 4
 BLOCK = 100_000
-STARTS = ("begin", "begin_again", "go_on")
+TABLES = ("text", "segments", "utt2num_frames", "utt2spk", "utt2dur", "spk2utt")
+SPEAKER_UTTERANCES = 1000
+STAGES = ("validation", "table_check", "fbank_job", "tokenizer")
+STARTS = ("begin", "go_on")
 
 
 def make(folder: Path, utterances: int) -> None:
@@ -43,33 +52,76 @@ def make(folder: Path, utterances: int) -> None:
     train_tokenizer(sentences, "bpe", 2000, folder / "lang")
     with atomic_dir(folder / "data") as data:
         (data / "wav.scp").write_text("".join(f"rec{i} {folder.resolve()}/rec{i}.flac\n" for i in range(RECORDINGS)))
-        with open(data / "text", "w") as text, open(data / "segments", "w") as segments:
-            with open(data / "utt2num_frames", "w") as frames:
-                for start in range(0, utterances, BLOCK):
-                    _write_block(range(start, min(start + BLOCK, utterances)), rng, sentences, (text, segments, frames))
+        with ExitStack() as stack:
+            files = [stack.enter_context(open(data / name, "w")) for name in TABLES]
+            for start in range(0, utterances, BLOCK):
+                _write_block(range(start, min(start + BLOCK, utterances)), rng, sentences, files)
 
 
-def _write_block(numbers: range, rng: np.random.Generator, sentences: list[str], files: tuple) -> None:
-    """Write lines of text, segments and utt2num_frames; times are of whole milliseconds, and so of whole samples."""
-    text, segments, frames = files
+def _write_block(numbers: range, rng: np.random.Generator, sentences: list[str], files: list[TextIO]) -> None:
+    """Write lines of all tables; times are of whole milliseconds, and so of whole samples."""
+    text, segments, frames, utt2spk, utt2dur, spk2utt = files
     lengths_ms = rng.integers(2000, 30_000, len(numbers))
     begins_ms = rng.integers(0, 1000 * HOUR_S - lengths_ms).tolist()
     for i, begin, length in zip(numbers, begins_ms, lengths_ms.tolist(), strict=True):
-        key = f"book{i // 1000:05d}-chapter-{i % 1000:03d}"
+        speaker = f"book{i // SPEAKER_UTTERANCES:05d}"
+        key = f"{speaker}-chapter-{i % SPEAKER_UTTERANCES:03d}"
         text.write(f"{key} {sentences[i % len(sentences)]}\n")
         segments.write(f"{key} rec{i % RECORDINGS} {begin / 1000:.3f} {(begin + length) / 1000:.3f}\n")
         frames.write(f"{key} {1 + (16 * length - 400) // 160}\n")
+        utt2spk.write(f"{key} {speaker}\n")
+        utt2dur.write(f"{key} {length / 1000:.3f}\n")
+        if i % SPEAKER_UTTERANCES == 0:
+            spk2utt.write("\n" * bool(i) + speaker)
+        spk2utt.write(f" {key}")
+
+
+def stages(folder: Path) -> None:
+    """Run what the first stages do with their tables, each in a process of its own."""
+    for stage in STAGES:
+        subprocess.run([sys.executable, __file__, stage, str(folder)], check=True)
+
+
+def run_stage(folder: Path, stage: str) -> None:
+    """Do what a stage does with the tables, and print the time and the memory that it took."""
+    from omnirouter.data.datadir import check_tables
+    from omnirouter.data.fbank import run_fbank_job
+    from omnirouter.data.sources import utterance_ids
+    from omnirouter.data.streams import read_values
+    from omnirouter.data.validate import validate_data_dirs
+
+    data, started_s = folder / "data", time.monotonic()
+    if stage == "validation":
+        print(*validate_data_dirs([data])[0].problems)
+    elif stage == "table_check":
+        check_tables(data, labelled=False)
+    elif stage == "fbank_job":
+        (folder / "fbank").mkdir(exist_ok=True)
+        jobs = sum(map(len, utterance_ids(data))) // 100
+        run_fbank_job(data, folder / "fbank", jobs, jobs)
+    else:
+        train_tokenizer(read_values(data / "text"), "bpe", 2000, folder / "lang_of_all")
+    most_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"{stage}: {time.monotonic() - started_s:.0f} s, {most_gb:.2f} GB of memory at most", flush=True)
 
 
 def measure(folder: Path, workers: int) -> None:
-    """Build the index, then start three times in processes of their own, and print what each start costs."""
-    from omnirouter.data.index import open_index
+    """Build the index, then start twice in processes of their own, and print what each start costs."""
+    from omnirouter.data.features import FeatureConfig
+    from omnirouter.training.selection import add_drawn_stats
 
-    started_s = time.monotonic()
-    index = open_index(folder / "data", folder / "lang")
-    print(f"index of {len(index)} utterances: opened or built in {time.monotonic() - started_s:.1f} s", flush=True)
-    for stale in index.folder.glob("stats_*.json"):
-        stale.unlink()
+    started_s, indexed_s = time.monotonic(), []
+
+    def complete(index: Index) -> None:
+        indexed_s.append(time.monotonic() - started_s)
+        add_drawn_stats(index, FeatureConfig().stats_h)
+
+    index = open_index(folder / "data", folder / "lang", complete=complete)
+    total_s = time.monotonic() - started_s
+    how = (
+        f"built in {total_s:.0f} s, of which the statistics took {total_s - indexed_s[0]:.0f}" if indexed_s else "there"
+    )
+    print(f"index of {len(index)} utterances: {how}", flush=True)
     del index
     for start in STARTS:
         command = [sys.executable, __file__, start, str(folder), "--workers", str(workers)]
@@ -135,7 +187,8 @@ def _memory_mb(pid: int | str, kind: str) -> float:
 def main() -> None:
     """Parse arguments and make or measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("make", "measure", *STARTS), help="the last three are for `measure`")
+    parts = (*STAGES, *STARTS)
+    parser.add_argument("what", choices=("make", "stages", "measure", *parts), help="the last are parts of the others")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--utterances", type=int, default=11_000_000, help="to make")
     parser.add_argument("--workers", type=int, default=1, help="processes that load batches while measuring")
@@ -144,6 +197,10 @@ def main() -> None:
         make(args.folder, args.utterances)
     elif args.what == "measure":
         measure(args.folder, args.workers)
+    elif args.what == "stages":
+        stages(args.folder)
+    elif args.what in STAGES:
+        run_stage(args.folder, args.what)
     else:
         start_training(args.folder, args.workers, args.what)
 

@@ -1,10 +1,14 @@
-"""Learn the output units from a data directory's transcripts (stage 3): writes tokens.txt and, for BPE, bpe.model."""
+"""Learn the output units from a data directory's transcripts (stage 3): writes tokens.txt and, for BPE, bpe.model.
+
+Of more than a million transcripts, BPE learns from a million, drawn at random, always the same; every character has a
+unit.
+"""
 
 import argparse
 from pathlib import Path
 
 from omnirouter.bin._main import run
-from omnirouter.data.datadir import read_table
+from omnirouter.data.streams import read_values
 from omnirouter.data.tokenizer import TOKEN_TYPES, train_tokenizer
 
 
@@ -16,7 +20,7 @@ def main() -> None:
     parser.add_argument("--vocab-size", type=int, default=500, help="number of BPE units, blank included")
     parser.add_argument("--output", type=Path, required=True, help="language directory to make")
     args = parser.parse_args()
-    size = train_tokenizer(read_table(args.data_dir / "text").values(), args.type, args.vocab_size, args.output)
+    size = train_tokenizer(read_values(args.data_dir / "text"), args.type, args.vocab_size, args.output)
     print(f"{args.output}: {size} {args.type} units, blank included")
 
 

@@ -4,8 +4,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from omnirouter.data.datadir import CURRENT, complete_data_dir
+from omnirouter.data.datadir import complete_data_dir
 from omnirouter.data.errors import UserError
+from omnirouter.data.parsing import CURRENT
 from omnirouter.data.validate import validate_data_dirs
 
 

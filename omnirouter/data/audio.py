@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from omnirouter.data.datadir import Pipe, Recording, Utterance
+from omnirouter.data.datadir import Utterance
 from omnirouter.data.errors import UserError
+from omnirouter.data.parsing import Pipe, Recording
 
 OVERSHOOT_S = 0.5  # as Kaldi's extract-segments: a segment may end this much after the recording, and is cut there
 LOSS_S = 0.1  # headers may promise a little too much (MP3: the encoder's padding); what lacks beyond this was lost

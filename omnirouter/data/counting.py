@@ -8,11 +8,11 @@ import numpy as np
 from tqdm import tqdm
 
 from omnirouter.data.audio import AudioInfo, readable_audio, resampled_length, segment_frames
-from omnirouter.data.datadir import parse_recording
 from omnirouter.data.errors import UserError
 from omnirouter.data.fbank import SAMPLE_RATE_HZ, frame_count, remove_stored
 from omnirouter.data.files import atomic_write
 from omnirouter.data.jobs import run_jobs
+from omnirouter.data.parsing import parse_recording
 from omnirouter.data.sources import AudioBlock, AudioTables
 from omnirouter.data.streams import read_blocks
 

@@ -1,8 +1,9 @@
 """Log-mel filter banks, computed when needed, or once by parallel jobs that store them as Kaldi archives."""
 
+import itertools
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,9 +12,11 @@ import numpy as np
 from tqdm import tqdm
 
 from omnirouter.data.audio import load_utterance
-from omnirouter.data.datadir import Utterance, read_data_dir, read_table, write_table
+from omnirouter.data.datadir import Utterance, check_tables
 from omnirouter.data.errors import UserError
+from omnirouter.data.files import atomic_write
 from omnirouter.data.jobs import run_jobs
+from omnirouter.data.sources import stream_audio, utterance_ids
 
 if TYPE_CHECKING:
     from torch import Tensor  # slow to import, and not every command computes features
@@ -103,18 +106,19 @@ def store_fbank(
     Runs `jobs` parallel jobs, each writing one archive aside and renaming it when complete. Returns the frame count.
     Raises UserError when a job fails or an utterance is missing from the outcome.
     """
-    utterances = read_data_dir(data_dir, allow_pipes, labelled=False)
-    jobs = max(1, min(jobs, len(utterances)))
+    check_tables(data_dir, allow_pipes, labelled=False)
+    utterances = sum(map(len, utterance_ids(data_dir)))
+    jobs = max(1, min(jobs, utterances))
     remove_stored(data_dir, output)
     base = [sys.executable, "-m", "omnirouter.bin.compute_fbank", str(data_dir), "--output", str(output)]
     base += ["--allow-pipes"] if allow_pipes else []
     base += ["--features", "compressed"] if compressed else []
     commands = [[*base, "--job", f"{j}/{jobs}"] for j in range(1, jobs + 1)]
-    with tqdm(total=len(utterances), desc=f"fbank {data_dir}", unit="utt", file=sys.stderr, disable=None) as bar:
+    done = GrowingLists([output / f"feats.{j}.scp" for j in range(1, jobs + 1)])
+    with tqdm(total=utterances, desc=f"fbank {data_dir}", unit="utt", file=sys.stderr, disable=None) as bar:
         logs = [output / "log" / f"fbank.{j}.log" for j in range(1, jobs + 1)]
-        run_jobs(commands, logs, job_prefix, on_poll=lambda: bar.update(_count_done(output) - bar.n))
-        bar.update(len(utterances) - bar.n)
-    return _join(data_dir, output, jobs, [utterance.utt_id for utterance in utterances])
+        run_jobs(commands, logs, job_prefix, on_poll=lambda: bar.update(done.count() - bar.n))
+    return _join(data_dir, output, jobs)
 
 
 def remove_stored(data_dir: Path, output: Path) -> None:
@@ -131,11 +135,11 @@ def run_fbank_job(
     """Compute the job-th of `jobs` equal parts of a data directory (job counts from 1)."""
     import kaldiio
 
-    utterances = read_data_dir(data_dir, allow_pipes, labelled=False)
-    part = utterances[len(utterances) * (job - 1) // jobs : len(utterances) * job // jobs]
+    utterances = sum(map(len, utterance_ids(data_dir)))
+    part = range(utterances * (job - 1) // jobs, utterances * job // jobs)
     ark, scp = output / f"feats.{job}.ark", output / f"feats.{job}.scp"
     with open(f"{ark}.tmp", "wb") as ark_file, open(f"{scp}.tmp", "w", encoding="utf-8") as scp_file:
-        for utterance in part:
+        for utterance in stream_audio(data_dir, part, allow_pipes):
             features = utterance_fbank(utterance)
             offset = ark_file.tell() + len(f"{utterance.utt_id} ".encode())
             method = COMPRESSION if compressed and len(features) else None  # Kaldi does not compress nothing either
@@ -146,20 +150,50 @@ def run_fbank_job(
     Path(f"{scp}.tmp").replace(scp)
 
 
-def _count_done(output: Path) -> int:
-    return sum(path.read_bytes().count(b"\n") for path in output.glob("feats.*.scp*"))
+class GrowingLists:
+    """Counts the lines of files that jobs write as NAME.tmp and then rename; it reads only what has been added."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._read_bytes = dict.fromkeys(paths, 0)
+        self._lines = 0
+
+    def count(self) -> int:
+        """Lines so far."""
+        for path, start in self._read_bytes.items():
+            for name in (path, f"{path}.tmp"):  # a file that is renamed meanwhile is counted the next time
+                with suppress(FileNotFoundError), open(name, "rb") as file:
+                    file.seek(start)
+                    added = file.read()
+                    self._lines += added.count(b"\n")
+                    self._read_bytes[path] += len(added)
+                    break
+        return self._lines
 
 
-def _join(data_dir: Path, output: Path, jobs: int, utt_ids: list[str]) -> int:
+def _join(data_dir: Path, output: Path, jobs: int) -> int:
     """Write feats.scp and utt2num_frames from the jobs' lists, after checking that every utterance is there."""
-    places: dict[str, str] = {}
-    frames: dict[str, str] = {}
+    lines = _job_lines(output, jobs)
+    total, missing, first, line = 0, 0, "", next(lines, "")
+    with (
+        atomic_write(data_dir / "feats.scp") as scp,
+        atomic_write(data_dir / "utt2num_frames") as counts,  # which takes its place first
+    ):
+        for utt_id in itertools.chain.from_iterable(utterance_ids(data_dir)):
+            if line.startswith(f"{utt_id} "):
+                place, _, frames = line.rstrip("\n").rpartition(" ")
+                scp.write(f"{place}\n")
+                counts.write(f"{utt_id} {frames}\n")
+                total += int(frames)
+                line = next(lines, "")
+            else:
+                missing, first = missing + 1, first or utt_id
+        if missing:
+            raise UserError(f"{data_dir}: no features for {missing} utterances, first {first}; see {output}/log")
+    return total
+
+
+def _job_lines(output: Path, jobs: int) -> Iterator[str]:
+    """Yield the lines of the jobs' lists, `id place frames`, which are those of all utterances in order."""
     for job in range(1, jobs + 1):
-        for utt_id, value in read_table(output / f"feats.{job}.scp").items():
-            places[utt_id], frames[utt_id] = value.rsplit(" ", 1)
-    missing = [utt_id for utt_id in utt_ids if utt_id not in places]
-    if missing:
-        raise UserError(f"{data_dir}: no features for {len(missing)} utterances, first {missing[0]}; see {output}/log")
-    write_table(data_dir / "utt2num_frames", frames)
-    write_table(data_dir / "feats.scp", places)
-    return sum(map(int, frames.values()))
+        with open(output / f"feats.{job}.scp", encoding="utf-8") as file:
+            yield from file

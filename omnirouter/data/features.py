@@ -67,7 +67,7 @@ SAME_STATS = 1e-5  # Kaldi's compression changes AN4's by 8e-5
 class FeatureConfig:
     stats_h: float = 20.0
     """Hours of training audio from which the features' mean and standard deviation are taken: all, if there are no more
-    than this, else so much in utterances drawn by the seed."""
+    than this, else so much in utterances drawn from the set, the same in every training."""
 
     def __post_init__(self) -> None:
         if self.stats_h <= 0:

@@ -1,5 +1,6 @@
 """Files and directories that appear complete or not at all, whenever the process is killed."""
 
+import fcntl
 import hashlib
 import os
 import re
@@ -53,6 +54,17 @@ def atomic_dir(path: Path | str) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold a lock, waiting for it; it ends with this process, however that ends."""
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks: two processes may then make the same, one for nothing
+            pass
+        yield
 
 
 def digest(path: Path | str) -> str:

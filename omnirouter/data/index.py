@@ -1,21 +1,20 @@
 """The index of a training set: all that training needs of its tables, in files that processes map and share."""
 
-import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from omnirouter.data.building import build
-from omnirouter.data.datadir import Utterance, parse_recording
+from omnirouter.data.datadir import Utterance
 from omnirouter.data.errors import UserError
 from omnirouter.data.features import Place
-from omnirouter.data.files import atomic_dir
+from omnirouter.data.files import alone, atomic_dir
+from omnirouter.data.parsing import parse_recording
 from omnirouter.data.tokenizer import Tokenizer
 
 VERSION = 1
@@ -86,17 +85,23 @@ class Index:
         return self._part(name, row).tobytes().decode()
 
 
-def open_index(data_dir: Path, lang_dir: Path, allow_pipes: bool = False) -> Index:
+def open_index(
+    data_dir: Path,
+    lang_dir: Path,
+    allow_pipes: bool = False,
+    complete: Callable[[Index], None] | None = None,
+) -> Index:
     """Open the index of a data directory with the labels of a tokenizer; built first if there is none, or an old one.
 
-    Of several processes that want it one builds, the others wait. `UserError` for what is missing or wrong in a table.
+    `complete` may add files to the folder of an index that has been built, before it takes its place. Of several
+    processes that want it one builds, the others wait. `UserError` for what is missing or wrong in a table.
     """
     for name, maker in (("utt2num_frames", "stage 2"), ("text", "stage 1")):
         if not (data_dir / name).exists():
             raise UserError(f"{data_dir / name} does not exist; {maker} makes it")
     folder = data_dir / f"index_{_digest(lang_dir)}"
     try:
-        _bring_up_to_date(folder, data_dir, lang_dir)
+        _bring_up_to_date(folder, data_dir, lang_dir, lambda new: complete and complete(Index(new, allow_pipes)))
     except OSError as error:
         raise UserError(
             f"{folder}: the index of the training set cannot be made there ({error.strerror}); training needs a data "
@@ -105,15 +110,16 @@ def open_index(data_dir: Path, lang_dir: Path, allow_pipes: bool = False) -> Ind
     return Index(folder, allow_pipes)
 
 
-def _bring_up_to_date(folder: Path, data_dir: Path, lang_dir: Path) -> None:
+def _bring_up_to_date(folder: Path, data_dir: Path, lang_dir: Path, complete: Callable[[Path], None]) -> None:
     if _is_current(folder, data_dir):
         return
-    with _alone(data_dir / ".index.lock"):
+    with alone(data_dir / ".index.lock"):
         if not _is_current(folder, data_dir):
             with atomic_dir(folder) as temporary:
                 state = _state(data_dir)
                 files = build(temporary, data_dir, Tokenizer(lang_dir))
                 (temporary / "files.json").write_text(json.dumps(files, indent=1) + "\n")
+                complete(temporary)
                 (temporary / STATE).write_text(json.dumps(state))
 
 
@@ -136,17 +142,6 @@ def _is_current(folder: Path, data_dir: Path) -> bool:
         return json.loads((folder / STATE).read_text()) == _state(data_dir)
     except (OSError, ValueError):
         return False
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold a lock, waiting for it; it ends with this process, however that ends."""
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:  # a file system without locks: two processes may then build the same index, one for nothing
-            pass
-        yield
 
 
 def _map(path: Path, kind: np.dtype) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from omnirouter.data.errors import UserError
-from omnirouter.data.tables import BAD_IN_ID, read_table
+from omnirouter.data.tables import BAD_IN_ID, BYTE_ORDER_MARK, id_fault, read_table, split_line, value_fault
 
 BLOCK_LINES = 1 << 15
 ODD = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")  # what `parse_table` complains about, and tabs
@@ -24,6 +24,62 @@ def read_blocks(paths: Sequence[Path]) -> Iterator[Block]:
         yield from _stream(paths)
     else:
         yield from _sorted_blocks(paths)
+
+
+def read_values(path: Path) -> Iterator[str]:
+    """Yield the values of a table by itself, as `read_blocks` does."""
+    for _, (values,) in read_blocks([path]):
+        yield from values
+
+
+def read_rows(path: Path, block_lines: int = 0) -> Iterator[tuple[list[str], list[str], list[str]]]:
+    """Yield, block by block and in the order of lines, ids, their values, and which ids `parse_table` complains about.
+
+    Among these is the empty one where a line has no id, or something is wrong with the whole file. An id that occurs
+    again is no complaint here. block_lines: how many lines are read together (0: `BLOCK_LINES`).
+    """
+    entries, is_first = 0, True
+    try:
+        with open(path, "rb") as file:
+            while lines := list(itertools.islice(file, block_lines or BLOCK_LINES)):
+                keys, values, odd = _rows(lines, is_first)
+                entries, is_first = entries + len(keys), False
+                yield keys, values, odd
+    except OSError:
+        pass
+    if not entries:
+        yield [], [], [""]
+
+
+def _rows(lines: list[bytes], is_first: bool) -> tuple[list[str], list[str], list[str]]:
+    lines, is_windows = [line.removesuffix(b"\n") for line in lines], False
+    has_mark = is_first and lines[0].startswith(BYTE_ORDER_MARK)
+    if has_mark:
+        lines[0] = lines[0].removeprefix(BYTE_ORDER_MARK)
+    if b"\r" in b"".join(lines):
+        is_windows, lines = True, [line.removesuffix(b"\r") for line in lines]
+    try:
+        keys, values = _parse([line.decode() for line in lines])
+        odd = []
+        if BAD_IN_ID.search("".join(keys)) or any(key[0] in "-." for key in keys):
+            odd = [key for key in keys if id_fault(key)]
+    except ValueError:
+        keys, values, odd = _odd_rows(lines)
+    return keys, values, [*odd, ""] if has_mark or is_windows else odd
+
+
+def _odd_rows(lines: list[bytes]) -> tuple[list[str], list[str], list[str]]:
+    """Read lines one by one, exactly as `parse_table`."""
+    keys, values, odd = [], [], []
+    for raw in lines:
+        line = raw.decode(errors="replace")
+        key, value = split_line(line)
+        if key:
+            keys.append(key)
+            values.append(value)
+        if not (key and value) or id_fault(key) or value_fault(value) or line.encode() != raw:
+            odd.append(key)
+    return keys, values, odd
 
 
 def _stream(paths: Sequence[Path]) -> Iterator[Block]:

@@ -1,7 +1,7 @@
 """Kaldi's tables, text files of lines `key rest of the line`: one parser, which collects every problem it meets."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from omnirouter.data.files import atomic_write
 CONTROL = r"\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"  # control, line-breaking and half characters, but tab
 BAD_IN_ID = re.compile(rf"[/\s{CONTROL}]")
 BAD_IN_VALUE = re.compile(rf"[{CONTROL}]")
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 SEPARATOR = re.compile(r"[ \t]+")
 
 
@@ -37,6 +38,8 @@ class Table:
     rows: dict[str, str] = field(default_factory=dict)
     lines: dict[str, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    entries: int = 0
+    """Lines with an id, rows that were not kept among them."""
 
     def complain(self, key_or_line: str | int, what: str, fix: str, is_warning: bool = False) -> None:
         """Add a problem at the line of a key, or at a line."""
@@ -64,36 +67,45 @@ def write_table(path: Path | str, rows: Mapping[str, str]) -> None:
         file.writelines(lines)
 
 
-def parse_table(path: Path, allow_empty: bool = False) -> Table:
-    """Read a table whatever its bytes are; a line with a problem still gives its row where it has a key."""
+def parse_table(path: Path, allow_empty: bool = False, keep: Container[int] | None = None) -> Table:
+    """Read a table whatever its bytes are; a line with a problem still gives its row where it has a key.
+
+    keep: hashes of keys; lines of other keys are passed over, whatever is in them.
+    """
     table = Table(path)
     try:
-        content = path.read_bytes()
+        with open(path, "rb") as file:
+            _parse_lines(table, file, allow_empty, keep)
     except OSError as error:
         table.complain(0, f"cannot be read ({error.strerror})", "make this file")
-        return table
-    lines = content.removesuffix(b"\n").split(b"\n")
-    if not content.strip():
-        table.complain(0, "is empty", "write a line for each entry")
-        return table
-    if lines[0].startswith(b"\xef\xbb\xbf"):
-        table.complain(1, "begins with a byte order mark", "save as UTF-8 without it")
-        lines[0] = lines[0][3:]
-    _check_line_ends(table, lines)
-    for number, line in enumerate(lines, start=1):
-        _parse_line(table, number, line.removesuffix(b"\r"), allow_empty)
     return table
 
 
-def _check_line_ends(table: Table, lines: list[bytes]) -> None:
+def _parse_lines(table: Table, file: Iterable[bytes], allow_empty: bool, keep: Container[int] | None) -> None:
+    is_blank, windows, first_windows, has_mark = True, 0, 0, False
+    for number, raw in enumerate(file, start=1):
+        line = raw.removesuffix(b"\n")
+        is_blank = is_blank and not line.strip()
+        if number == 1 and line.startswith(BYTE_ORDER_MARK):
+            table.complain(1, "begins with a byte order mark", "save as UTF-8 without it")
+            line, has_mark = line.removeprefix(BYTE_ORDER_MARK), True
+        if line.endswith(b"\r"):
+            windows, first_windows = windows + 1, first_windows or number
+        _parse_line(table, number, line.removesuffix(b"\r"), allow_empty, keep)
+    if is_blank:
+        table.problems.clear()
+        table.complain(0, "is empty", "write a line for each entry")
+    elif windows:
+        table.problems.insert(int(has_mark), _windows(table.path, windows, first_windows))
+
+
+def _windows(path: Path, lines: int, first: int) -> Problem:
     """Report Windows line ends once, at the first."""
-    found = [number for number, line in enumerate(lines, start=1) if line.endswith(b"\r")]
-    if found:
-        count = f"Windows line ends on {len(found)} lines, from here" if len(found) > 1 else "Windows line end"
-        table.complain(found[0], count, f"convert with: sed -i 's/\\r$//' {table.path.name}")
+    what = f"Windows line ends on {lines} lines, from here" if lines > 1 else "Windows line end"
+    return Problem(path, first, what, f"convert with: sed -i 's/\\r$//' {path.name}")
 
 
-def _parse_line(table: Table, number: int, raw: bytes, allow_empty: bool) -> None:
+def _parse_line(table: Table, number: int, raw: bytes, allow_empty: bool, keep: Container[int] | None) -> None:
     """Add one line's row and problems to the table."""
     try:
         line = raw.decode("utf-8")
@@ -101,9 +113,12 @@ def _parse_line(table: Table, number: int, raw: bytes, allow_empty: bool) -> Non
         what = f"not UTF-8: byte {error.start + 1} of the line is 0x{raw[error.start]:02x}"
         table.complain(number, what, f"convert with: iconv -f latin1 -t utf-8 {table.path.name} (if it is Latin-1)")
         line = raw.decode("utf-8", errors="replace")
-    key, value = (*SEPARATOR.split(line.strip(" \t"), maxsplit=1), "")[:2]
+    key, value = split_line(line)
+    table.entries += bool(key)
     if not key:
         table.complain(number, "empty line", "remove it")
+    elif keep is not None and hash(key) not in keep:
+        return
     elif key in table.rows:
         table.complain(number, f"duplicate id {key!r}, first on line {table.lines[key]}", "rename or remove one ")
     else:
@@ -115,6 +130,12 @@ def _parse_line(table: Table, number: int, raw: bytes, allow_empty: bool) -> Non
         if not value and not allow_empty:
             noun = "transcript" if table.path.name == "text" else "entry"
             table.complain(number, f"empty {noun} of {key!r}", "add what is missing, or remove this id everywhere")
+
+
+def split_line(line: str) -> tuple[str, str]:
+    """Return a line's key, and its value; either is empty if there is none."""
+    key, value = (*SEPARATOR.split(line.strip(" \t"), maxsplit=1), "")[:2]
+    return key, value
 
 
 def id_fault(key: str) -> str | None:

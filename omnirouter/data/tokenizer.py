@@ -1,6 +1,7 @@
 """Text to CTC labels and back: sentencepiece BPE units, or characters. Label 0 is the blank."""
 
 import io
+import random
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from omnirouter.data.files import atomic_dir, atomic_write
 
 BLANK, UNKNOWN, SPACE = "<blank>", "<unk>", "▁"
 TOKEN_TYPES = ("bpe", "char")
+MOST_SENTENCES = 1_000_000  # from which BPE units are learned: 1 kB each in memory; LibriSpeech has 281 241 in all
 
 
 class Tokenizer:
@@ -42,33 +44,55 @@ class Tokenizer:
 def train_tokenizer(texts: Iterable[str], token_type: str, vocab_size: int, output: Path) -> int:
     """Learn a tokenizer and write its language directory; returns the vocabulary size, blank included.
 
-    bpe learns `vocab_size` units; char takes every character that occurs, and vocab_size is not used.
+    bpe learns `vocab_size` units; char takes every character that occurs, and vocab_size is not used. Of more than
+    `MOST_SENTENCES` transcripts bpe learns from so many, drawn at random, always the same; no character is left out.
     """
-    texts = list(texts)
     with atomic_dir(output) as folder:
         if token_type == "bpe":
             tokens = _train_bpe(texts, vocab_size, folder / "bpe.model")
         else:
-            characters = sorted({character for text in texts for character in "".join(text.split())})
-            tokens = [BLANK, UNKNOWN, SPACE, *characters]
+            characters: set[str] = set()
+            for text in texts:
+                characters.update("".join(text.split()))
+            tokens = [BLANK, UNKNOWN, SPACE, *sorted(characters)]
         with atomic_write(folder / "tokens.txt") as file:
             file.writelines(f"{token} {i}\n" for i, token in enumerate(tokens))
     return len(tokens)
 
 
-def _train_bpe(texts: list[str], vocab_size: int, path: Path) -> list[str]:
+class _Sample:
+    """A uniform sample of at most `MOST_SENTENCES` texts in constant memory (reservoir sampling, Vitter's R)."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self.texts: list[str] = []
+        self.total = 0
+        characters: set[str] = set()
+        rng = random.Random(0)
+        for self.total, text in enumerate(texts, start=1):
+            characters.update(text)
+            if len(self.texts) < MOST_SENTENCES:
+                self.texts.append(text)
+            elif (place := rng.randrange(self.total)) < MOST_SENTENCES:
+                self.texts[place] = text
+        self.left_out = "".join(sorted(characters.difference(*self.texts, " ")))
+        """Characters that occur in other texts only."""
+
+
+def _train_bpe(texts: Iterable[str], vocab_size: int, path: Path) -> list[str]:
     import sentencepiece
 
+    sample = _Sample(texts)
+    rare = {"required_chars": sample.left_out} if sample.left_out else {}  # an option is stored, even one without use
     model = io.BytesIO()  # no file names in the trainer's settings: they are stored in the model, which must not vary
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(texts), model_writer=model, model_type="bpe", vocab_size=vocab_size,
+            sentence_iterator=iter(sample.texts), model_writer=model, model_type="bpe", vocab_size=vocab_size,
             character_coverage=1.0, pad_id=0, pad_piece=BLANK, unk_id=1, unk_piece=UNKNOWN, bos_id=-1, eos_id=-1,
-            normalization_rule_name="identity", num_threads=1, minloglevel=2,
+            normalization_rule_name="identity", num_threads=1, minloglevel=2, **rare,
         )  # fmt: skip
     except RuntimeError as error:
         raise UserError(
-            f"sentencepiece cannot learn {vocab_size} units from {len(texts)} transcripts; {_advice(str(error))}"
+            f"sentencepiece cannot learn {vocab_size} units from {len(sample.texts)} transcripts; {_advice(str(error))}"
         ) from error
     with atomic_write(path, "wb") as file:
         file.write(model.getvalue())

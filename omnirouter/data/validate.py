@@ -10,14 +10,17 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from omnirouter.data.audio import LOSS_S, AudioError, AudioInfo, open_audio, segment_frames
-from omnirouter.data.datadir import CURRENT, ParsedDir, Recording, parse_data_dir
+from omnirouter.data.audio import LOSS_S, OVERSHOOT_S, AudioError, AudioInfo, open_audio, segment_frames
+from omnirouter.data.doubts import BAD, FirstLook, recording_hash
+from omnirouter.data.parsing import CURRENT, ParsedDir, Recording, parse_data_dir, parse_recording
+from omnirouter.data.streams import read_rows
 from omnirouter.data.tables import Problem
 
 DEEP_BELOW_UTTERANCES = 10_000  # with fewer, decoding every file takes a minute or so, and is the default
 DURATION_TOLERANCE_S = 0.1  # durations that were counted in feature frames may be a few frames short
 LOW_RATE_HZ = 16_000
 BLOCK_FRAMES = 1 << 16
+BLOCK_FILES = 1 << 12  # that are on their way at a time
 
 
 @dataclass(frozen=True)
@@ -54,25 +57,69 @@ def validate_data_dirs(
 ) -> list[Report]:
     """Check data directories; nothing is written. `deep` decodes all audio (None: if there are few utterances).
 
-    Relative paths in `wav.scp` are relative to `base`.
+    Relative paths in `wav.scp` are relative to `base`. In memory are about 100 bytes an utterance, and the lines that
+    something is wrong with.
     """
-    parsed_dirs = [parse_data_dir(path, allow_pipes, base) for path in paths]
+    looks = [FirstLook(Path(path), allow_pipes, base) for path in paths]
     if deep is None:
-        deep = sum(len(parsed.master.rows) for parsed in parsed_dirs) < DEEP_BELOW_UTTERANCES
-    recordings = list(dict.fromkeys(rec for parsed in parsed_dirs for rec in parsed.recordings.values()))
-    checks = check_recordings(recordings, deep)
-    return [_report(parsed, checks) for parsed in parsed_dirs]
+        deep = sum(look.utterances for look in looks) < DEEP_BELOW_UTTERANCES
+    audio = check_audio(looks, deep, allow_pipes, base)
+    return [_report(look, audio, allow_pipes, base) for look in looks]
 
 
-def check_recordings(recordings: Sequence[Recording], deep: bool) -> dict[Recording, AudioCheck]:
-    """Look at recordings in parallel (libsndfile works outside Python's lock), with a progress bar on a terminal."""
+class CheckedAudio:
+    """What has been found of recordings, by the hashes of what wav.scp names: numbers, and what is wrong."""
+
+    def __init__(self, names: np.ndarray) -> None:
+        """names: hashes in order, int64 (n,)."""
+        self.names = names
+        self.rate_hz, self.frames = np.ones(len(names), np.int64), np.zeros(len(names), np.int64)
+        self.faulty: dict[int, AudioCheck] = {}
+
+    def add(self, place: int, check: AudioCheck) -> None:
+        """Take the result of looking at the recording with a place in `names`."""
+        if check.info:
+            self.rate_hz[place], self.frames[place] = check.info.sample_rate_hz, check.info.frames
+        if check.faults:
+            self.faulty[int(self.names[place])] = check
+
+    def get(self, recording: Recording) -> AudioCheck:
+        """Return the result for a recording."""
+        place = int(np.searchsorted(self.names, hash(recording)))
+        info = AudioInfo(int(self.rate_hz[place]), int(self.frames[place]))
+        return self.faulty.get(hash(recording)) or AudioCheck(info)
+
+
+def check_audio(looks: Sequence[FirstLook], deep: bool, allow_pipes: bool, base: Path) -> CheckedAudio:
+    """Look at each recording once, in parallel (libsndfile works outside Python's lock), with a progress bar."""
+    named = np.concatenate([look.recordings for look in looks])
+    audio = CheckedAudio(np.unique(named[named != BAD]))
+    is_done = np.zeros(len(audio.names), bool)
     pool = ThreadPoolExecutor(max_workers=os.cpu_count())
+    progress = tqdm(desc="decoding" if deep else "headers", total=len(audio.names), unit="file", disable=None)
     try:
-        results = pool.map(lambda recording: check_recording(recording, deep), recordings)
-        progress = tqdm(results, "decoding" if deep else "headers", len(recordings), unit="file", disable=None)
-        return dict(zip(recordings, progress, strict=True))
+        for values in (values for look in looks for _, values, _ in read_rows(look.path / "wav.scp", BLOCK_FILES)):
+            todo = _not_done(values, audio.names, is_done, allow_pipes, base)
+            for place, check in zip(todo, pool.map(lambda rec: check_recording(rec, deep), todo.values()), strict=True):
+                audio.add(place, check)
+                progress.update()
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
+        progress.close()
+    return audio
+
+
+def _not_done(
+    values: Sequence[str], names: np.ndarray, is_done: np.ndarray, allow_pipes: bool, base: Path
+) -> dict[int, Recording]:
+    """Return the recordings of entries of wav.scp that have not been looked at, by their places; marks them."""
+    todo: dict[int, Recording] = {}
+    for value in values:
+        name = recording_hash(value, allow_pipes, base)
+        if name != BAD and not is_done[place := int(np.searchsorted(names, name))]:
+            is_done[place] = True
+            todo[place] = parse_recording(value, allow_pipes, base)
+    return todo
 
 
 def check_recording(recording: Recording, deep: bool) -> AudioCheck:
@@ -108,28 +155,69 @@ def _decoding_faults(file: soundfile.SoundFile) -> list[tuple[str, str]]:
     return faults
 
 
-def _report(parsed: ParsedDir, checks: dict[Recording, AudioCheck]) -> Report:
+def _report(look: FirstLook, audio: CheckedAudio, allow_pipes: bool, base: Path) -> Report:
+    rate_hz, frames = _headers(look, audio)
+    look.doubt_recordings(np.isin(look.recordings, list(audio.faulty)))
+    low, first = _low_rates(look, rate_hz, frames)
+    durations_s = _doubt_times(look, rate_hz, frames)
+    problems: list[Problem] = []
+    if keep := look.kept():
+        parsed = parse_data_dir(look.path, allow_pipes, base, keep=keep)
+        problems = _exact_problems(parsed, audio, low, first)
+    return Report(look.path, problems, look.utterances, look.speakers, float(np.nansum(durations_s)))
+
+
+def _headers(look: FirstLook, audio: CheckedAudio) -> tuple[np.ndarray, np.ndarray]:
+    """Return rate and frames of each line of wav.scp, int64; no frames where there is no audio to go by."""
+    if not len(audio.names):
+        return np.ones(len(look.recordings), np.int64), np.zeros(len(look.recordings), np.int64)
+    places = np.searchsorted(audio.names, look.recordings).clip(max=len(audio.names) - 1)
+    return audio.rate_hz[places], np.where(look.recordings == BAD, 0, audio.frames[places])
+
+
+def _low_rates(look: FirstLook, rate_hz: np.ndarray, frames: np.ndarray) -> tuple[int, int]:
+    """Return how many recordings have a low sample rate, and the hash of the first one's id, of which to warn."""
+    _, rows = np.unique(look.recording_ids, return_index=True)  # of an id that is repeated, the first counts
+    low = np.sort(rows[(frames[rows] > 0) & (rate_hz[rows] < LOW_RATE_HZ)])
+    look.doubt_recordings(low[:1])
+    return len(low), int(look.recording_ids[low[0]]) if len(low) else BAD
+
+
+def _doubt_times(look: FirstLook, rate_hz: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """Return the utterances' durations by the audio, as they sound (NaN: not known), and doubt wrong times.
+
+    These are segments outside their recording, as `segment_frames` has it, and durations that are stated otherwise.
+    """
+    spans, (ids, first) = look.spans, np.unique(look.recording_ids, return_index=True)
+    if not len(ids) or not len(spans):
+        return np.full(len(spans), np.nan)
+    rows = first[np.searchsorted(ids, spans["recording"]).clip(max=len(ids) - 1)]
+    known = (look.recording_ids[rows] == spans["recording"]) & (frames[rows] > 0)
+    rate_hz, frames = rate_hz[rows], frames[rows]
+    start, stop = np.rint(spans["start_s"] * rate_hz), np.rint(spans["end_s"] * rate_hz)
+    stop[np.isinf(stop)] = frames[np.isinf(stop)]
+    inside = (start < np.minimum(stop, frames)) & (stop <= frames + OVERSHOOT_S * rate_hz)
+    look.doubt(known & ~inside)
+    speeds = np.where(np.isnan(look.speeds), 1.0, look.speeds)
+    durations_s = np.where(known & inside, (np.minimum(stop, frames) - start) / rate_hz / speeds, np.nan)
+    look.doubt(np.abs(look.durations_s - durations_s) > DURATION_TOLERANCE_S)
+    return durations_s
+
+
+def _exact_problems(parsed: ParsedDir, audio: CheckedAudio, low: int, first_low: int) -> list[Problem]:
     wav_scp = parsed.tables["wav.scp"]
     infos: dict[str, AudioInfo] = {}
     for key, recording in parsed.recordings.items():
-        check = checks[recording]
+        check = audio.get(recording)
         for what, fix in check.faults:
             wav_scp.complain(key, f"{key!r}, {recording}: {what}", fix)
         if check.info and check.info.frames:
             infos[key] = check.info
-    _warn_of_low_rates(parsed, infos)
-    durations_s = _durations_s(parsed, infos)
-    _check_utt2dur(parsed, durations_s)
-    speakers = set(parsed.tables["utt2spk"].rows.values())
-    return Report(parsed.path, parsed.problems, len(parsed.master.rows), len(speakers), sum(durations_s.values()))
-
-
-def _warn_of_low_rates(parsed: ParsedDir, infos: dict[str, AudioInfo]) -> None:
-    """Warn once, at the first recording of a low sample rate: a corpus has them in thousands or not at all."""
-    low = [key for key, info in infos.items() if info.sample_rate_hz < LOW_RATE_HZ]
-    if low:
-        what = f"{low[0]!r} has {infos[low[0]].sample_rate_hz} Hz; below 16 kHz are {len(low)} recordings"
-        parsed.tables["wav.scp"].complain(low[0], what, "it is resampled; higher rates are better", is_warning=True)
+        if hash(key) == first_low:  # once: a corpus has them in thousands or not at all
+            what = f"{key!r} has {infos[key].sample_rate_hz} Hz; below 16 kHz are {low} recordings"
+            wav_scp.complain(key, what, "it is resampled; higher rates are better", is_warning=True)
+    _check_utt2dur(parsed, _durations_s(parsed, infos))
+    return parsed.problems
 
 
 def _durations_s(parsed: ParsedDir, infos: dict[str, AudioInfo]) -> dict[str, float]:

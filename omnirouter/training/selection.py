@@ -10,20 +10,23 @@ from omnirouter.data.dataset import TrainingData, features_of
 from omnirouter.data.errors import UserError
 from omnirouter.data.fbank import FRAMES_PER_S
 from omnirouter.data.features import FeatureStats, feature_stats
-from omnirouter.data.files import write_if_changed
+from omnirouter.data.files import alone, write_if_changed
 from omnirouter.data.index import Index, open_index
+from omnirouter.data.jobs import available_cores
 from omnirouter.training.config import ExperimentConfig
 from omnirouter.training.experiment import Inputs
 from omnirouter.training.log import LOG
 
+FRAMES_PER_H = 3600 * FRAMES_PER_S
 BLOCK = 1 << 20  # rows that are looked at together
 
 
 def open_training_data(exp: Path, config: ExperimentConfig, inputs: Inputs) -> tuple[TrainingData, FeatureStats]:
     """Return an experiment's training data and feature statistics; the index of the data is built if need be."""
-    index = open_index(inputs.train, exp / "lang", inputs.allow_pipes)
+    stats_h = config.features.stats_h
+    index = open_index(inputs.train, exp / "lang", inputs.allow_pipes, lambda built: add_drawn_stats(built, stats_h))
     kept = select_trainable(index, config, exp / "dropped_utts")
-    stats = open_stats(index, kept, config)
+    stats = open_stats(index, kept, stats_h)
     return TrainingData(index, kept, config.specaugment, stats.mean, config.training.seed), stats
 
 
@@ -63,21 +66,42 @@ def _dropped(index: Index, rows: np.ndarray, config: ExperimentConfig) -> Iterat
         yield f"{index.utt_id(row)} {reason}\n"
 
 
-def open_stats(index: Index, kept: np.ndarray, config: ExperimentConfig) -> FeatureStats:
-    """Return the feature statistics of the rows to train on; computed once, then kept beside the index."""
-    rows = _sample(index, kept, config)
+def open_stats(index: Index, kept: np.ndarray, stats_h: float) -> FeatureStats:
+    """Return the feature statistics of the rows to train on, or of a drawn part of the set if they have more hours.
+
+    They are computed once, then kept beside the index.
+    """
+    if _frames(index.frames[kept]) <= stats_h * FRAMES_PER_H:
+        return _stats_of(index, kept)
+    return _stats_of(index, draw_rows(index, stats_h))
+
+
+def add_drawn_stats(index: Index, stats_h: float) -> None:
+    """Compute the statistics of a drawn part with an index, if the set has more hours: a training then has them."""
+    if _frames(index.frames) > stats_h * FRAMES_PER_H:
+        _stats_of(index, draw_rows(index, stats_h))
+
+
+def draw_rows(index: Index, stats_h: float) -> np.ndarray:
+    """Draw as many rows of all as have so many hours, int32 (n,) in order: the same ones in every training."""
+    drawn = np.random.default_rng(0).permutation(np.arange(len(index), dtype=np.int32))
+    enough = int(np.searchsorted(np.cumsum(index.frames[drawn], dtype=np.int64), stats_h * FRAMES_PER_H)) + 1
+    return np.sort(drawn[:enough])
+
+
+def _stats_of(index: Index, rows: np.ndarray) -> FeatureStats:
     path = index.folder / f"stats_{hashlib.sha256(rows.tobytes()).hexdigest()[:16]}.json"
     if not path.exists():
-        LOG.info("taking the features' mean and deviation from %d utterances", len(rows))
-        feature_stats(features_of(index, rows, config.training.workers)).save(path)
+        with alone(index.folder / ".stats.lock"):  # of several processes one computes, on all cores
+            _compute_stats(index, rows, path)
     return FeatureStats.load(path)
 
 
-def _sample(index: Index, kept: np.ndarray, config: ExperimentConfig) -> np.ndarray:
-    """All rows in order, or as many, drawn by the seed, as have the hours that the configuration asks for."""
-    wanted_frames = config.features.stats_h * 3600 * FRAMES_PER_S
-    if index.frames[kept].sum(dtype=np.int64) <= wanted_frames:
-        return kept
-    drawn = np.random.default_rng((config.training.seed, 0)).permutation(kept)
-    enough = int(np.searchsorted(np.cumsum(index.frames[drawn], dtype=np.int64), wanted_frames)) + 1
-    return np.sort(drawn[:enough])
+def _compute_stats(index: Index, rows: np.ndarray, path: Path) -> None:
+    if not path.exists():
+        LOG.info("taking the features' mean and deviation from %d utterances", len(rows))
+        feature_stats(features_of(index, rows, min(available_cores(), len(rows)))).save(path)
+
+
+def _frames(frames: np.ndarray) -> int:
+    return int(frames.sum(dtype=np.int64))

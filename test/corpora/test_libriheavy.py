@@ -126,9 +126,28 @@ def test_cased_text_has_a_cased_dev_set(corpus: Path, tmp_path: Path) -> None:
     texts = read_table(tmp_path / "data/train_large_cased/text")
     assert "“it’s text 0 of small—”" in texts.values()
     assert list(read_table(tmp_path / "data/dev_cased/text").values()) == ["“it’s text 0 of dev—”"]
-    shutil.rmtree(corpus / "librilight/large")
-    with pytest.raises(UserError, match="dev_cased: there is no utterance"):
+
+
+def test_a_cased_dev_set_without_audio_names_the_folders_that_lack(
+    corpus: Path, tmp_path: Path, write_manifest: Callable[..., Path]
+) -> None:
+    lost = [*published(corpus, "dev"), *published(corpus, "medium")]
+    wordless = changed(published(corpus, "small")[0], **{TEXTS_OF: []})
+    write_manifest(corpus, "dev", [*lost, wordless])
+    for folder in ("medium", "large"):
+        shutil.rmtree(corpus / "librilight" / folder)
+    with pytest.raises(UserError) as error:
         prepare_libriheavy(corpus, tmp_path / "data", "small", "cased")
+    audio = corpus / "librilight"
+    missing = f"3 of 4 utterances have no recording, 1 in {audio}/large, 2 in {audio}/medium: 2 files are missing"
+    assert str(error.value).startswith(f"{tmp_path}/data/dev_cased: {missing}")
+    assert "complete Libri-light (some may lack, but not all)" in str(error.value) and "--text upper" in str(
+        error.value
+    )
+    assert not (tmp_path / "data/train_small_cased").exists()
+    write_manifest(corpus, "dev", [*lost, published(corpus, "small")[0]])
+    prepare_libriheavy(corpus, tmp_path / "data", "small", "cased")
+    assert list(read_table(tmp_path / "data/dev_cased/text").values()) == ["“it’s text 0 of small—”"]
 
 
 @pytest.mark.parametrize(
@@ -261,7 +280,7 @@ def test_a_few_missing_recordings_are_listed_and_many_are_an_error(
 ) -> None:
     good, lost = published(corpus, "small")[0], published(corpus, "medium")[0]
     shutil.rmtree(corpus / "librilight/medium")
-    error = pytest.raises(UserError, match="1 of 99 utterances have no recording: 1 files are missing, the first")
+    error = pytest.raises(UserError, match="1 of 99 .*, 1 in .*/medium: 1 files are missing, the first")
     for others, expected in ((99, nullcontext()), (98, error)):
         cuts = [lost, *(changed(good, id=f"small/100/book/{i}") for i in range(others))]
         with expected:

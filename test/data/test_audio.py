@@ -1,10 +1,13 @@
+import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
+from omnirouter.data import audio
 from omnirouter.data.audio import AudioError, AudioInfo, audio_info, load_utterance, utterance_duration_s
 from omnirouter.data.datadir import Utterance
 from omnirouter.data.errors import UserError
@@ -48,6 +51,29 @@ def test_formats_and_sample_exact_segments(tmp_path: Path, name: str) -> None:
     for start, stop in [(0, 1), (1, 4000), (12345, 70001), (100_000, 7 * RATE_HZ), (7 * RATE_HZ - 1, 7 * RATE_HZ)]:
         segment = load_utterance(utterance(path, start / RATE_HZ, stop / RATE_HZ))
         np.testing.assert_array_equal(segment, whole[start:stop])
+
+
+class CountingFile(io.FileIO):
+    """A file that adds up what is read of it."""
+
+    bytes_read = 0
+
+    def readinto(self, buffer: Any) -> int:
+        count = super().readinto(buffer)
+        CountingFile.bytes_read += count
+        return count
+
+
+@pytest.mark.parametrize("name", ["x.flac", "x.wav"])
+def test_a_late_segment_is_read_by_seeking(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).integers(-9999, 9999, 300 * RATE_HZ, dtype=np.int16)  # as large as FLAC gets
+    soundfile.write(tmp_path / name, noise, RATE_HZ)
+    monkeypatch.setattr(audio, "_open_source", CountingFile)
+    monkeypatch.setattr(CountingFile, "bytes_read", 0)
+    samples = load_utterance(utterance(tmp_path / name, 290.0, 292.0))
+    np.testing.assert_array_equal(samples, noise[290 * RATE_HZ : 292 * RATE_HZ].astype(np.float32) / 32768)
+    share = CountingFile.bytes_read / (tmp_path / name).stat().st_size
+    assert 2 / 300 * 0.9 < share < 0.1  # of which FLAC takes some to find the place
 
 
 def test_segment_bounds(tmp_path: Path, write_tone: Callable[..., Path]) -> None:

@@ -11,11 +11,12 @@ import soundfile
 
 from omnirouter.data.audio import load_utterance, resampled_length
 from omnirouter.data.counting import count_frames
-from omnirouter.data.datadir import Pipe, Utterance, read_data_dir, read_table, write_data_dir, write_table
+from omnirouter.data.datadir import Utterance, read_data_dir, read_table, write_data_dir, write_table
 from omnirouter.data.dataset import FeatureUtterance, ordered_batches, read_feature_dir
 from omnirouter.data.errors import UserError
 from omnirouter.data.fbank import fbank, frame_count, store_fbank
 from omnirouter.data.features import load_features
+from omnirouter.data.parsing import Pipe
 from omnirouter.data.perturb import perturb_data_dir
 
 RATES_HZ = (8000, 11025, 16000, 22050, 44100, 48000)

@@ -5,16 +5,9 @@ from pathlib import Path
 import pytest
 
 from omnirouter.data.audio import load_utterance
-from omnirouter.data.datadir import (
-    Pipe,
-    Utterance,
-    complete_data_dir,
-    parse_number,
-    read_data_dir,
-    read_recordings,
-    write_data_dir,
-)
+from omnirouter.data.datadir import Utterance, complete_data_dir, read_data_dir, read_recordings, write_data_dir
 from omnirouter.data.errors import UserError
+from omnirouter.data.parsing import Pipe, parse_number
 
 
 def contents(folder: Path) -> dict[str, str]:

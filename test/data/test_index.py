@@ -19,12 +19,13 @@ import pytest
 from omnirouter.data import index as index_module
 from omnirouter.data import streams
 from omnirouter.data.building import repeats
-from omnirouter.data.datadir import Pipe, Utterance, read_data_dir, read_table, write_data_dir, write_table
+from omnirouter.data.datadir import Utterance, read_data_dir, read_table, write_data_dir, write_table
 from omnirouter.data.dataset import load_row
 from omnirouter.data.errors import UserError
 from omnirouter.data.features import load_features
 from omnirouter.data.files import atomic_dir
 from omnirouter.data.index import Index, open_index
+from omnirouter.data.parsing import Pipe
 from omnirouter.data.tokenizer import Tokenizer, train_tokenizer
 
 WORDS = "ONE TWO THREE FOUR FIVE SIX SEVEN ÉIGHT NINE TEN TOO BOOK".split()

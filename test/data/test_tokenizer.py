@@ -1,10 +1,13 @@
 """Tokenizers: round trips, the blank, reproducible files, clear errors."""
 
 import re
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from omnirouter.data import streams
+from omnirouter.data import tokenizer as module
 from omnirouter.data.errors import UserError
 from omnirouter.data.tokenizer import Tokenizer, train_tokenizer
 
@@ -51,6 +54,46 @@ def test_text_is_neither_normalised_nor_are_rare_letters_left_out(tmp_path: Path
     tokenizer = Tokenizer(tmp_path / "lang")
     labels = tokenizer.encode("ﬁ ½ Å Q")
     assert 1 not in labels and tokenizer.decode(labels) == "ﬁ ½ Å Q"
+
+
+def test_of_many_transcripts_units_are_learned_from_a_sample_but_no_character_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first half of the transcripts has other letters than the second: a sample knows both, the first ones not."""
+    texts = ["ABBA CAB"] * 3000 + ["FEED DEF"] * 3000 + ["Å½"]
+    monkeypatch.setattr(module, "MOST_SENTENCES", 500)
+    sample = module._Sample(texts)
+    counts = [sample.texts.count(text) for text in (texts[0], texts[-2])]
+    assert sum(counts) == 500 and abs(counts[0] - 250) < 56 and sample.total == 6001  # five standard deviations
+    assert sample.left_out == "½Å" and module._Sample(texts).texts == sample.texts
+    for name in ("a", "b"):
+        train_tokenizer(iter(texts), "bpe", 25, tmp_path / name)
+        assert {"Å", "½", "A", "F"} < set(Tokenizer(tmp_path / name).tokens)
+    assert (tmp_path / "a/bpe.model").read_bytes() == (tmp_path / "b/bpe.model").read_bytes()
+    assert Tokenizer(tmp_path / "a").decode(Tokenizer(tmp_path / "a").encode(texts[-1])) == texts[-1]
+
+
+def test_a_set_up_to_the_sample_is_taken_whole_in_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_tokenizer(TEXTS, "bpe", 30, tmp_path / "a")
+    monkeypatch.setattr(module, "MOST_SENTENCES", len(TEXTS))
+    train_tokenizer(TEXTS, "bpe", 30, tmp_path / "b")
+    assert module._Sample(TEXTS).texts == TEXTS
+    assert (tmp_path / "a/bpe.model").read_bytes() == (tmp_path / "b/bpe.model").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["bpe", "char"])
+def test_memory_does_not_grow_with_the_transcripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Of the command's Python objects; sentencepiece's are those of the sample."""
+    monkeypatch.setattr(module, "MOST_SENTENCES", 1000)
+    monkeypatch.setattr(streams, "BLOCK_LINES", 1000)
+    peaks = []
+    for count in (10, 20_000, 40_000):  # the first imports
+        (tmp_path / "text").write_text("".join(f"utt{i:07d} {'SOME WORDS ' * 9}{i}\n" for i in range(count)))
+        tracemalloc.start()
+        train_tokenizer(streams.read_values(tmp_path / "text"), kind, 25, tmp_path / "lang")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] - peaks[1] < 20_000 * 10 and peaks[2] < 2**21
 
 
 def test_too_many_units_is_an_error_that_leaves_nothing(tmp_path: Path) -> None:

@@ -1,17 +1,20 @@
 """What training takes of its data: which utterances CTC cannot be trained on, and the statistics of the others."""
 
 import itertools
+import time
 import tracemalloc
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import kaldiio
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
 from omnirouter.data.dataset import TrainingData, load_row
 from omnirouter.data.errors import UserError
-from omnirouter.data.features import FeatureConfig, feature_stats
+from omnirouter.data.features import FeatureConfig, FeatureStats, feature_stats
 from omnirouter.data.index import Index, open_index
 from omnirouter.data.sampler import BatchConfig, BucketSampler, Position
 from omnirouter.data.tables import write_table
@@ -20,7 +23,7 @@ from omnirouter.training import selection
 from omnirouter.training.config import ExperimentConfig, TrainingConfig
 from omnirouter.training.experiment import Inputs
 from omnirouter.training.run import train
-from omnirouter.training.selection import open_stats, select_trainable
+from omnirouter.training.selection import open_stats, open_training_data, select_trainable
 
 CONFIG = ExperimentConfig(batch=BatchConfig(min_utterance_s=0.05, max_utterance_s=20, max_batch_s=20))
 
@@ -71,10 +74,9 @@ def test_nothing_left_is_an_error(tmp_path: Path) -> None:
         select([("a", 4, "AB")], tmp_path / "data")
 
 
-def test_statistics_are_of_all_frames_or_of_a_drawn_part_and_computed_once(
-    inputs: Inputs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    index, rows = open_index(inputs.train, inputs.lang), np.arange(60, dtype=np.int32)
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """The rows of which features are loaded for statistics, each time that they are computed."""
     taken: list[list[int]] = []
 
     def features_of(index: Index, rows: np.ndarray, workers: int) -> list[np.ndarray]:
@@ -82,11 +84,17 @@ def test_statistics_are_of_all_frames_or_of_a_drawn_part_and_computed_once(
         return [load_row(index, row) for row in rows]
 
     monkeypatch.setattr(selection, "features_of", features_of)
-    part = ExperimentConfig(features=FeatureConfig(stats_h=15 / 3600))
-    for _, (config, kept) in itertools.product(range(2), ((CONFIG, rows), (CONFIG, rows[5:50]), (part, rows))):
-        stats = open_stats(index, kept, config)
+    return taken
+
+
+def test_statistics_are_of_all_frames_or_of_a_drawn_part_and_computed_once(
+    inputs: Inputs, taken: list[list[int]]
+) -> None:
+    index, rows = open_index(inputs.train, inputs.lang), np.arange(60, dtype=np.int32)
+    for _, (stats_h, kept) in itertools.product(range(2), ((20, rows), (20, rows[5:50]), (15 / 3600, rows))):
+        stats = open_stats(index, kept, stats_h)
         again = feature_stats(load_row(index, row) for row in taken[-1])
-        if config is CONFIG and len(kept) == 60:
+        if stats_h == 20 and len(kept) == 60:
             whole = stats
     assert taken[:2] == [list(range(60)), list(range(5, 50))] and len(taken) == 3  # not again the second time
     drawn = [int(index.frames[row]) for row in taken[2]]
@@ -96,17 +104,50 @@ def test_statistics_are_of_all_frames_or_of_a_drawn_part_and_computed_once(
     assert stats.frames == sum(drawn) and not np.array_equal(stats.mean, whole.mean)
 
 
-def test_other_rows_and_other_seeds_have_statistics_of_their_own(inputs: Inputs) -> None:
+def test_other_rows_of_a_small_set_have_statistics_of_their_own(inputs: Inputs) -> None:
     index, rows = open_index(inputs.train, inputs.lang), np.arange(60, dtype=np.int32)
     for kept in (rows[:30], rows[30:]):
         wanted = feature_stats(load_row(index, row) for row in kept)
-        np.testing.assert_array_equal(open_stats(index, kept, seeded(1)).mean, wanted.mean)
-    one, other = (open_stats(index, rows, seeded(seed, stats_h=15 / 3600)) for seed in (1, 2))
-    assert not np.array_equal(one.mean, other.mean)
+        np.testing.assert_array_equal(open_stats(index, kept, 20).mean, wanted.mean)
 
 
-def seeded(seed: int, stats_h: float = 20) -> ExperimentConfig:
-    return ExperimentConfig(features=FeatureConfig(stats_h=stats_h), training=TrainingConfig(seed=seed, workers=0))
+def test_a_drawn_part_is_the_same_for_any_seed_and_bounds_and_is_taken_with_the_index(
+    tmp_path: Path, inputs: Inputs, taken: list[list[int]]
+) -> None:
+    """It is computed before the index takes its place: what follows has it, the first training included."""
+    (tmp_path / "exp").mkdir()
+    (tmp_path / "exp/lang").symlink_to(inputs.lang)
+    means = []
+    for seed, longest_s in ((1, 20.0), (2, 20.0), (1, 0.9), (3, 0.8)):
+        config = ExperimentConfig(
+            batch=BatchConfig(max_utterance_s=longest_s),
+            features=FeatureConfig(stats_h=9 / 3600),
+            training=TrainingConfig(seed=seed),
+        )
+        data, stats = open_training_data(tmp_path / "exp", config, inputs)
+        means.append(stats.mean)
+        assert len(taken) == 1 and stats.frames >= 900
+    assert len(data) < 60 and all(np.array_equal(mean, means[0]) for mean in means)
+    assert len(list(open_index(inputs.train, inputs.lang).folder.glob("stats_*.json"))) == 1
+
+
+def test_of_several_processes_one_computes_the_statistics(inputs: Inputs, in_processes: Callable[..., list]) -> None:
+    open_index(inputs.train, inputs.lang)
+    computed: list[int] = []
+
+    def slow(matrices: Iterable[np.ndarray]) -> FeatureStats:
+        computed.append(1)
+        time.sleep(0.5)
+        return feature_stats(matrices)
+
+    def work() -> int:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(selection, "feature_stats", slow)
+            dist.barrier()
+            open_stats(open_index(inputs.train, inputs.lang), np.arange(60, dtype=np.int32), 20)
+        return len(computed)
+
+    assert sum(in_processes(2, work)) == 1
 
 
 def test_a_large_set_adds_bytes_to_a_training_not_objects(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Libriheavy: up to 50 000 hours of read books. Chosen on LibriSpeech's dev sets together (with --text cased on
-# dev_cased, Libriheavy's own) and reported on LibriSpeech's four sets. --corpus-dir names a directory with libriheavy/
-# (the published manifests), librilight/ (small/, medium/, large/) and LibriSpeech/; else stage 0 downloads them: small
-# 35 GB, medium 360 GB, large 3.4 TB, and room for as much again to extract them. Features are made as they are needed.
-# The default configurations of small and medium, conf/small.yaml and conf/medium.yaml, have schedules for their sizes.
+# dev_cased, Libriheavy's own, whose audio should be in large/, most of it) and reported on LibriSpeech's four sets. --corpus-dir
+# names a directory with libriheavy/ (the published manifests), librilight/ (small/, medium/, large/) and LibriSpeech/;
+# else stage 0 downloads them: small 35 GB, medium 360 GB, large 3.4 TB, and room for as much again to extract them.
+# Features are made as they are needed. The default configurations of small and medium, conf/small.yaml and
+# conf/medium.yaml, have schedules for their sizes.
 #
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
