@@ -1,0 +1,83 @@
+"""What the page shows of one utterance as one experiment has it: alignment, word times, experts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from omnirouter.analysis.assignments import read_assignments
+from omnirouter.analysis.matching import matched_experts
+from omnirouter.analysis.report.alignments import Alignment, read_alignments
+from omnirouter.data.fields import build, load_yaml
+from omnirouter.decoding.ctm import Word, read_ctm
+from omnirouter.decoding.folders import split_name
+from omnirouter.models.config import ModelConfig, routing_plan
+
+TICKS_PER_S = 100  # of word times
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """All that is known of an experiment on a set."""
+
+    score: Path
+    alignments: Mapping[str, Alignment]
+    ref_words: Mapping[str, Sequence[Word]]
+    """Times of the words of references, by utterance; empty where they have not been aligned."""
+    hyp_words: Mapping[str, Sequence[Word]]
+    experts: Mapping[str, np.ndarray]
+    """Of each token of an utterance, int (MoE layers, tokens), by names matched between layers (as the paper's Fig. 2
+    matches colours); empty without an analysis of the routing."""
+    layers: dict[str, Any] | None
+    """Numbers of the MoE layers, their experts, and the seconds of a token."""
+
+
+def read_decoded(experiment: Path, set_name: str) -> Decoded:
+    """Read an experiment's results on a set: the scores have to be there."""
+    score = experiment / f"decode_{set_name}/score"
+    data_name, _ = split_name(f"decode_{set_name}")
+    experts, layers = _experts(experiment, experiment / f"routing_{data_name}/experts.npz")
+    return Decoded(
+        score=score,
+        alignments=read_alignments(score / "per_utt"),
+        ref_words=_words(experiment / f"align_{data_name}/ctm"),
+        hyp_words=_words(experiment / f"decode_{set_name}/ctm"),
+        experts=experts,
+        layers=layers,
+    )
+
+
+def detail(decoded: Decoded, utt_id: str) -> dict[str, Any]:
+    """Return an utterance's hypothesis and operations, times of words where they are known, and experts by layer.
+
+    Times are start and duration of each word in hundredths of a second; the experts of a layer are characters from "0"
+    on, one a token.
+    """
+    alignment = decoded.alignments[utt_id]
+    found: dict[str, Any] = {"hyp": " ".join(alignment.hyp), "ops": alignment.operations}
+    for name, words in (("ref_times", decoded.ref_words.get(utt_id)), ("hyp_times", decoded.hyp_words.get(utt_id))):
+        if words:
+            found[name] = [(round(w.start_s * TICKS_PER_S), round(w.duration_s * TICKS_PER_S)) for w in words]
+            found[name.replace("times", "words")] = " ".join(word.text for word in words)
+    if utt_id in decoded.experts:
+        found["experts"] = ["".join(chr(ord("0") + expert) for expert in row) for row in decoded.experts[utt_id]]
+    return found
+
+
+def _words(path: Path) -> Mapping[str, Sequence[Word]]:
+    return read_ctm(path) if path.is_file() else {}
+
+
+def _experts(experiment: Path, path: Path) -> tuple[Mapping[str, np.ndarray], dict[str, Any] | None]:
+    """Return the experts by utterance, and what the page says of the layers."""
+    if not path.is_file():
+        return {}, None
+    found = read_assignments(path)
+    config = experiment / "config.yaml"
+    plan = routing_plan(build(ModelConfig, load_yaml(config)["model"], f"{config}: model"))
+    matched_LT = matched_experts(found, [plan[layer - 1].router for layer in found.layers])
+    layers = {"layers": found.layers.tolist(), "names": int(matched_LT.max(initial=0)) + 1, "token_s": found.token_s}
+    bounds = zip(found.utt_ids.tolist(), found.offsets, found.offsets[1:], strict=False)
+    return {utt_id: matched_LT[:, start:end] for utt_id, start, end in bounds}, layers

@@ -1,0 +1,144 @@
+"use strict";
+// One utterance: audio, timeline, and how each experiment's hypothesis differs from the reference.
+
+const MARKS = { C: "", S: "substitution", I: "insertion", D: "deletion" };
+
+async function showDetail() {
+  const { set, utterance, experiment } = REPORT.state;
+  const place = document.getElementById("detail");
+  if (utterance === null) {
+    place.replaceChildren(element("p", { className: "note" }, "No utterance is chosen."));
+    return;
+  }
+  const about = REPORT.index.sets[set];
+  const list = await REPORT.load(`set${set}`);
+  const piece = await REPORT.load(`set${set}-${Math.floor(utterance / about.piece)}`);
+  const now = REPORT.state; // the user may have gone on while the data were loaded
+  if (now.set !== set || now.utterance !== utterance || now.experiment !== experiment) return;
+  const one = piece[utterance % about.piece];
+  const same = place.dataset.shown === `${set}/${utterance}`;
+  const player = same && document.getElementById("player") ? document.getElementById("player") : audioPlayer(about, list);
+  place.dataset.shown = `${set}/${utterance}`;
+  const mine = one.experiments[experiment];
+  const readout = element("output", { className: "readout" });
+  const timeline = element("div", { className: "timeline" });
+  place.replaceChildren(detailHead(list, mine), player, timeline, readout, ...comparisons(list, one));
+  if (mine?.experts) readout.before(expertLegend(about.layers[experiment].names, "expert (named alike where layers match best)"));
+  connectTimeline(player, timeline, timelineView(about, list, one), readout);
+}
+
+function detailHead(list, mine) {
+  const { utterance, experiment } = REPORT.state;
+  const facts = [list.speakers[utterance], list.lengths_s[utterance] ? `${rounded(list.lengths_s[utterance], 2)} s` : ""];
+  const name = REPORT.index.experiments[experiment];
+  facts.push(mine ? `${name}: ${errorSummary(mine.ops)}` : `${name}: not scored on this set`);
+  const step = (label, by) => {
+    const button = element("button", { type: "button" }, label);
+    button.onclick = () => stepUtterance(by);
+    return button;
+  };
+  return element("div", { className: "detail-head" },
+    element("div", {},
+      element("h3", { id: "detail-title" }, list.ids[utterance]),
+      element("p", { className: "note" }, facts.filter(Boolean).join(" · "))),
+    element("div", { className: "steps" }, step("‹ Previous", -1), step("Next ›", 1)));
+}
+
+function errorSummary(operations) {
+  const count = (letter) => operations.split(letter).length - 1;
+  const words = operations.length - count("I");
+  const errors = operations.length - count("C");
+  const kinds = ["S", "I", "D"].filter(count).map((letter) => plural(count(letter), MARKS[letter]));
+  const rate = rounded(percent(errors, words));
+  return `${plural(errors, "error")} in ${plural(words, "word")} (WER ${rate} %)${kinds.length ? `: ${kinds.join(", ")}` : ""}`;
+}
+
+function audioPlayer(about, list) {
+  const { utterance } = REPORT.state;
+  if (about.audio === null) return element("p", { id: "player", className: "note" }, "This report has no audio.");
+  if (!list.audio[utterance]) return element("p", { id: "player", className: "note" }, "The audio could not be read.");
+  const audio = element("audio", { id: "player", controls: true, preload: "none" });
+  audio.setAttribute("aria-label", `Audio of ${list.ids[utterance]}`);
+  audio.src = `audio/${about.audio}/${utterance}.ogg`; // with preload "none" it is not read before it is played
+  return audio;
+}
+
+function timelineView(about, list, one) {
+  const { utterance, experiment } = REPORT.state;
+  const mine = one.experiments[experiment] ?? {};
+  const layers = about.layers[experiment];
+  const rows = [["ref", "D"], ["hyp", "I"]]
+    .filter(([side]) => mine[`${side}_times`])
+    .map(([side, lone]) => ({ label: side, words: timedWords(mine, side, lone) }));
+  const ends = rows.flatMap((row) => row.words.map((word) => word.end_s));
+  const routed = mine.experts ? mine.experts[0].length * layers.token_s : 0;
+  return {
+    length_s: list.lengths_s[utterance] || Math.max(routed, ...ends, 0), outline: one.outline, rows,
+    experts: mine.experts, layers: layers?.layers ?? [], token_s: layers?.token_s ?? 0.04,
+  };
+}
+
+// Words with their times; wrong are those that the alignment changes, found by going along its operations.
+function timedWords(mine, side, lone) {
+  const operations = [...mine.ops].filter((operation) => operation === "C" || operation === "S" || operation === lone);
+  const texts = mine[`${side}_words`].split(" ");
+  return mine[`${side}_times`].map(([start, length], i) => ({
+    start_s: start / 100, end_s: (start + length) / 100, text: texts[i], wrong: (operations[i] ?? "C") !== "C",
+  }));
+}
+
+function connectTimeline(player, place, view, readout) {
+  place.hidden = !view.length_s || !(view.outline || view.experts || view.rows.length);
+  if (place.hidden) return;
+  const isAudio = player instanceof HTMLAudioElement;
+  const move = showTimeline(place, view, (second) => {
+    if (!isAudio) return;
+    player.currentTime = second;
+    player.play();
+  }, (text) => (readout.textContent = text));
+  if (!isAudio) return;
+  const follow = () => {
+    if (!place.isConnected) return;
+    move(player.currentTime);
+    if (!player.paused) requestAnimationFrame(follow);
+  };
+  player.onplay = follow;
+  player.onseeked = follow;
+  if (player.currentTime) follow();
+}
+
+function comparisons(list, one) {
+  const { utterance, experiment } = REPORT.state;
+  const others = one.experiments.map((other, number) => [other, number]).filter(([other, n]) => other && n !== experiment);
+  const parts = [];
+  if (one.experiments[experiment]) parts.push(alignment(list.texts[utterance], one.experiments[experiment]), marksLegend());
+  if (others.length) parts.push(element("h4", {}, "Other experiments"));
+  for (const [other, number] of others) {
+    const choose = element("button", { type: "button" }, lineSample(number), ` ${REPORT.index.experiments[number]}`);
+    choose.onclick = () => chooseExperiment(number);
+    const head = element("p", { className: "note" }, choose, ` ${errorSummary(other.ops)}`);
+    parts.push(head, alignment(list.texts[utterance], other));
+  }
+  return parts;
+}
+
+// Reference over hypothesis, a column an edit; errors bear a letter and are read out in words, beside their colour.
+function alignment(text, mine) {
+  const [ref, hyp] = [text, mine.hyp].map((words) => (words ? words.split(" ") : []));
+  const columns = [...mine.ops].map((operation) => {
+    const top = operation === "I" ? null : ref.shift();
+    const bottom = operation === "D" ? null : hyp.shift();
+    if (operation === "C") return element("li", { className: "C" }, element("span", {}, top), element("span", { ariaHidden: "true" }, bottom));
+    const spoken = element("span", { className: "hidden" }, `${MARKS[operation]}: ${top ?? "nothing"} became ${bottom ?? "nothing"}`);
+    const seen = [top ?? "∅", bottom ?? "∅", operation].map((part, i) =>
+      element(i === 2 ? "b" : "span", { ariaHidden: "true", className: part === "∅" ? "none" : "" }, part));
+    return element("li", { className: operation, title: MARKS[operation] }, spoken, ...seen);
+  });
+  const label = "Reference over hypothesis";
+  return element("ol", { className: "alignment", ariaLabel: label }, ...columns);
+}
+
+function marksLegend() {
+  const items = ["S", "I", "D"].map((letter) => element("li", { className: letter }, element("b", {}, letter), ` ${MARKS[letter]}`));
+  return element("ul", { className: "legend marks" }, element("li", {}, "Reference above, hypothesis below."), ...items);
+}

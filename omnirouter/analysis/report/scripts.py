@@ -1,0 +1,22 @@
+"""Data of the report as scripts: a page opened from disk may run a script beside it, but not fetch a file."""
+
+import base64
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+
+def write_script(folder: Path, name: str, value: Any) -> None:
+    """Write `folder/name.js`, which hands `value` to the page as base64 of zlib-compressed JSON.
+
+    The page unpacks it without evaluating it, whatever characters it holds.
+    """
+    packed = base64.b64encode(zlib.compress(json.dumps(value, ensure_ascii=False, allow_nan=False).encode(), 9))
+    (folder / f"{name}.js").write_text(f'REPORT.receive("{name}", "{packed.decode()}");\n', encoding="ascii")
+
+
+def read_script(folder: Path, name: str) -> Any:
+    """Return what `write_script` has written."""
+    packed = (folder / f"{name}.js").read_text(encoding="ascii").split('"')[3]
+    return json.loads(zlib.decompress(base64.b64decode(packed)))
