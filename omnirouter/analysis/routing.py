@@ -1,6 +1,7 @@
 """Routing of a trained model on a set, seen in one pass: who goes where, how surely, and how loud it is there."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -10,8 +11,9 @@ from torch import Tensor
 from omnirouter.analysis.assignments import Assignments, make_assignments
 from omnirouter.data.dataset import Batch
 from omnirouter.data.fbank import FRAMES_PER_S
+from omnirouter.decoding.alignment import align_labels
 from omnirouter.models.agreement import contingency, cramers_v
-from omnirouter.models.ctc import CtcModel
+from omnirouter.models.ctc import CtcModel, CtcOutput
 from omnirouter.models.router import Routing
 
 
@@ -33,44 +35,60 @@ class LayerRouting:
 
 @dataclass(frozen=True)
 class SetRouting:
-    """Routing of a model over all tokens of a set."""
+    """Routing of a model over all tokens of a set, and what is heard there."""
 
     layers: list[LayerRouting]
     assignments: Assignments
     energy_db_T: np.ndarray
-    """Energy of each token's frames in decibels above the features' unit, in the assignments' order."""
+    """Mean power of each token's frames in dB, in the assignments' order."""
+    paths: dict[str, list[int]]
+    """The label or blank at each token of the utterances whose transcripts could be aligned, by utterance id."""
 
 
 @torch.inference_mode()
-def analyse_routing(model: CtcModel, batches: Iterable[Batch]) -> SetRouting | None:
-    """Run a model over a set and describe its routing; None for a dense encoder."""
+def analyse_routing(
+    model: CtcModel, batches: Iterable[Batch], labels: Mapping[str, Sequence[int]] | None = None
+) -> SetRouting | None:
+    """Run a model over a set and describe its routing; None for a dense encoder.
+
+    labels: of the transcripts to align, by utterance id.
+    """
     plan, stack = model.encoder.plan, model.encoder.config.stack_frames
     moe_layers = [index for index, layer in enumerate(plan) if layer.experts]
     if not moe_layers:
         return None
     experts: dict[str, np.ndarray] = {}
     energy_db: dict[str, np.ndarray] = {}
+    paths: dict[str, list[int]] = {}
+    device = next(model.parameters()).device
     certainty_L2 = torch.zeros(len(moe_layers), 2, dtype=torch.float64)
     for batch in batches:
         tokens = [length // stack for length in batch.lengths]
-        routings = _route(model, batch) if max(tokens) else []
-        certainty_L2 += torch.stack([_certainty(routing) for routing in routings]) if routings else 0
-        chosen = [routing.experts_TK[:, 0].cpu().numpy() for routing in routings]
-        chosen_LT = np.stack(chosen) if chosen else np.zeros((len(moe_layers), 0), np.int64)
-        experts |= zip(batch.utt_ids, np.split(chosen_LT, np.cumsum(tokens)[:-1], axis=1), strict=True)
         rows = zip(batch.utt_ids, batch.features.numpy(), tokens, strict=True)
         energy_db |= {utt_id: token_energy_db(matrix[: n * stack], stack) for utt_id, matrix, n in rows}
+        if not max(tokens):
+            experts |= dict.fromkeys(batch.utt_ids, np.zeros((len(moe_layers), 0), np.int64))
+            continue
+        output = model(batch.features.to(device), batch.lengths, with_routing=True)
+        routings = [output.routing[index] for index in moe_layers]
+        certainty_L2 += torch.stack([_certainty(routing) for routing in routings])
+        chosen_LT = torch.stack([routing.experts_TK[:, 0] for routing in routings]).cpu().numpy()
+        experts |= zip(batch.utt_ids, np.split(chosen_LT, np.cumsum(tokens)[:-1], axis=1), strict=True)
+        paths |= _align(output, batch.utt_ids, labels or {})
     counts = [plan[index].experts for index in moe_layers]
     assignments = make_assignments(experts, [index + 1 for index in moe_layers], counts, stack / FRAMES_PER_S)
     energy_db_T = np.concatenate([energy_db[utt_id] for utt_id in assignments.utt_ids.tolist()])
-    return SetRouting(_describe(assignments, certainty_L2), assignments, energy_db_T)
+    return SetRouting(_describe(assignments, certainty_L2), assignments, energy_db_T, paths)
 
 
-def _route(model: CtcModel, batch: Batch) -> list[Routing]:
-    """Routing of each MoE layer, from the bottom up."""
-    device = next(model.parameters()).device
-    routing = model(batch.features.to(device), batch.lengths, with_routing=True).routing
-    return [routing[layer] for layer in sorted(routing)]
+def _align(output: CtcOutput, utt_ids: Sequence[str], labels: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
+    """Align the utterances that have labels; one too short for its labels is left out."""
+    paths = {}
+    for utt_id, log_probs_TV in zip(utt_ids, output.log_probs_TV.cpu().split(output.packing.lengths), strict=True):
+        if labels.get(utt_id):
+            with suppress(ValueError):
+                paths[utt_id] = align_labels(log_probs_TV, labels[utt_id])
+    return paths
 
 
 def _certainty(routing: Routing) -> Tensor:
