@@ -1,9 +1,13 @@
-"""Analyse the routing of a trained model on a data directory (stage 7): writes EXP/routing_SET/routing.{txt,json}."""
+"""Analyse the routing of a trained model on a data directory (stage 7): writes EXP/routing_SET/.
+
+routing.{txt,json}: load, certainty and agreement by layer; experts.npz: the expert of each token in each layer.
+"""
 
 import argparse
 import json
 from pathlib import Path
 
+from omnirouter.analysis.assignments import write_assignments
 from omnirouter.analysis.routing import analyse_routing, routing_json, routing_table
 from omnirouter.bin._main import positive, run
 from omnirouter.data.dataset import ordered_batches, read_feature_dir
@@ -26,14 +30,16 @@ def main() -> None:
     device = choose_device(args.ngpu)
     model, _ = load_experiment(args.exp)
     utterances = read_feature_dir(args.data, args.allow_pipes, model.encoder.config.n_mels)
-    layers = analyse_routing(model.to(device), ordered_batches(utterances, args.batch_s))
-    if not layers:
+    routing = analyse_routing(model.to(device), ordered_batches(utterances, args.batch_s))
+    if routing is None:
         print(f"{args.exp}: a dense encoder has no routing to analyse")
         return
-    table = routing_table(layers)
+    table = routing_table(routing.layers)
     with atomic_dir(args.exp / f"routing_{args.data.name}") as folder:
         (folder / "routing.txt").write_text(table, encoding="utf-8")
-        (folder / "routing.json").write_text(json.dumps(routing_json(layers), indent=1) + "\n", encoding="utf-8")
+        content = json.dumps(routing_json(routing.layers), indent=1) + "\n"
+        (folder / "routing.json").write_text(content, encoding="utf-8")
+        write_assignments(folder / "experts.npz", routing.assignments)
     print(table, end="")
 
 

@@ -5,7 +5,7 @@ import itertools
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def read_feature_dir(data_dir: Path, allow_pipes: bool = False, n_mels: int | No
     """Read a data directory whose frames are counted, in order of utterance id; its features are stored if feats.scp is
     there, else computed when needed. Without a table `text`, transcripts are empty.
 
-    n_mels: what the first utterance's features must have a frame, or UserError.
+    n_mels: what the features of the first utterance that can be read must have a frame, or UserError.
     """
     if not (data_dir / "utt2num_frames").exists():
         raise UserError(f"{data_dir / 'utt2num_frames'} does not exist; stage 2 makes it")
@@ -85,7 +85,7 @@ def read_feature_dir(data_dir: Path, allow_pipes: bool = False, n_mels: int | No
         raise UserError(f"{data_dir}: {source}, utt2num_frames and text differ in {odd}; run stage 2")
     utterances = [FeatureUtterance(key, places[key], int(frames[key]), texts[key]) for key in sorted(places)]
     if n_mels is not None:
-        _check_width(data_dir, utterances[0], n_mels)
+        _check_width(data_dir, utterances, n_mels)
     return utterances
 
 
@@ -95,13 +95,19 @@ def _read_places(data_dir: Path, allow_pipes: bool) -> dict[str, Place]:
     return {utterance.utt_id: utterance for utterance in read_data_dir(data_dir, allow_pipes, labelled=False)}
 
 
-def _check_width(data_dir: Path, utterance: FeatureUtterance, n_mels: int) -> None:
-    width = load_features(utterance.place, utterance.utt_id).shape[1]
-    if width != n_mels:
-        raise UserError(
-            f"{data_dir}: its features have {width} values a frame (utterance {utterance.utt_id}), but the model takes "
-            f"{n_mels}"
-        )
+def _check_width(data_dir: Path, utterances: Sequence[FeatureUtterance], n_mels: int) -> None:
+    """Check the first utterance that can be read; those that cannot are for who needs their features."""
+    for utterance in utterances:
+        try:
+            width = load_features(utterance.place, utterance.utt_id).shape[1]
+        except UserError:
+            continue
+        if width != n_mels:
+            raise UserError(
+                f"{data_dir}: its features have {width} values a frame (utterance {utterance.utt_id}), but the model "
+                f"takes {n_mels}"
+            )
+        return
 
 
 class TrainingData(Dataset):
@@ -157,7 +163,7 @@ class _Rows(Dataset):
 
 def features_of(index: Index, rows: np.ndarray, workers: int) -> Iterable[np.ndarray]:
     """Return the features (frames, n_mels) of rows of an index, in order; the workers are for those not stored."""
-    return _loader(_Rows(index), rows.tolist(), 0 if index.is_stored else workers)
+    return loader(_Rows(index), rows.tolist(), 0 if index.is_stored else workers)
 
 
 def make_batch(utt_ids: list[str], features: Sequence[np.ndarray], labels: Sequence[list[int]]) -> Batch:
@@ -182,38 +188,62 @@ def training_batches(
 
     start: where a step begins; batches_per_step / ranks batches in a row are this process's part of a step.
     """
-    return iter(_loader(data, _Keys(sampler, start, share), workers))
+    return iter(loader(data, _Keys(sampler, start, share), workers))
 
 
 def ordered_batches(
-    utterances: Sequence[FeatureUtterance], max_batch_s: float, frames_per_s: int = FRAMES_PER_S
+    utterances: Sequence[FeatureUtterance],
+    max_batch_s: float,
+    frames_per_s: int = FRAMES_PER_S,
+    on_broken: Callable[[str, str], None] | None = None,
 ) -> Iterator[Batch]:
     """Yield batches without labels for evaluation, longest utterances first, bounded by padded length.
 
     Features that are not stored are computed ahead by worker processes.
+    on_broken: is told the id of an utterance whose features cannot be had, and why; it is then left out. Without,
+    this is a UserError.
     """
     frames = [utterance.frames for utterance in utterances]
     order = sorted(range(len(utterances)), key=lambda i: (-frames[i], utterances[i].utt_id))
     batches = bounded_batches(order, frames, int(max_batch_s * frames_per_s))
     computed = any(isinstance(utterance.place, Utterance) for utterance in utterances)
     workers = min(available_cores(), MAX_EVALUATION_WORKERS, len(batches)) if computed else 0
-    yield from _loader(_EvaluationData(utterances), batches, workers)
+    for batch, broken in loader(_EvaluationData(utterances), batches, workers):
+        for utt_id, reason in broken.items():
+            if on_broken is None:
+                raise UserError(reason)
+            on_broken(utt_id, reason)
+        if batch is not None:
+            yield batch
 
 
 class _EvaluationData(Dataset):
-    """Batches of utterances without labels, by the utterances' indices."""
+    """Batches of utterances without labels, by the utterances' indices, and what is wrong with those left out."""
 
     def __init__(self, utterances: Sequence[FeatureUtterance]) -> None:
         self._utterances = utterances
 
-    def __getitem__(self, indices: list[int]) -> Batch:
-        chosen = [self._utterances[i] for i in indices]
-        features = [load_features(utterance.place, utterance.utt_id, utterance.frames) for utterance in chosen]
-        return make_batch([utterance.utt_id for utterance in chosen], features, [[] for _ in chosen])
+    def __getitem__(self, indices: list[int]) -> tuple[Batch | None, dict[str, str]]:
+        features: dict[str, np.ndarray] = {}
+        broken: dict[str, str] = {}
+        for utterance in (self._utterances[i] for i in indices):
+            try:
+                features[utterance.utt_id] = _finite_features(utterance)
+            except UserError as error:
+                broken[utterance.utt_id] = str(error)
+        batch = make_batch(list(features), list(features.values()), [[] for _ in features]) if features else None
+        return batch, broken
 
 
-def _loader(data: Dataset, keys: Iterable[Any], workers: int) -> DataLoader:
-    """Make a loader of what the data have for each key, by so many worker processes (0: in this process)."""
+def _finite_features(utterance: FeatureUtterance) -> np.ndarray:
+    features = load_features(utterance.place, utterance.utt_id, utterance.frames)
+    if not np.isfinite(features).all():
+        raise UserError(f"utterance {utterance.utt_id}: its features are not finite; run stage 2 again")
+    return features
+
+
+def loader(data: Dataset, keys: Iterable[Any], workers: int) -> DataLoader:
+    """Make a loader of what the data have for each key, in order, by so many worker processes (0: in this process)."""
     return DataLoader(
         data,
         batch_size=None,

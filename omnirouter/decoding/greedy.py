@@ -6,6 +6,7 @@ import torch
 
 from omnirouter.data.dataset import Batch
 from omnirouter.data.tokenizer import Tokenizer
+from omnirouter.decoding.posteriors import outputs
 from omnirouter.models.ctc import BLANK, CtcModel, CtcOutput
 
 
@@ -16,16 +17,11 @@ def best_path(output: CtcOutput) -> list[list[int]]:
     return [path[path != BLANK].tolist() for path in merged]
 
 
-@torch.inference_mode()
 def greedy_decode(model: CtcModel, tokenizer: Tokenizer, batches: Iterable[Batch]) -> Iterator[dict[str, str]]:
     """Decode batches, giving each one's hypotheses by utterance id; the model must be in eval mode.
 
     An utterance with fewer frames than one token has an empty hypothesis.
     """
-    device = next(model.parameters()).device
-    for batch in batches:
-        if max(batch.lengths) < model.encoder.config.stack_frames:
-            yield {utt_id: "" for utt_id in batch.utt_ids}
-            continue
-        paths = best_path(model(batch.features.to(device), batch.lengths))
+    for batch, output in outputs(model, batches):
+        paths = [[]] * len(batch.utt_ids) if output is None else best_path(output)
         yield {utt_id: tokenizer.decode(path) for utt_id, path in zip(batch.utt_ids, paths, strict=True)}

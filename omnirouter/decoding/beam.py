@@ -1,0 +1,120 @@
+"""Beam search over CTC log-probabilities, with or without an n-gram model of words: flashlight-text's decoder.
+
+Of the decoder's two searches this is the one without a lexicon: that with one takes a word's last unit for one frame
+only, so that its scores are not those of CTC, and it cannot write a word that its lexicon lacks. A hypothesis scores
+
+    ln p(labels | audio) + lm_weight · ln p(words, end of sentence) + word_score · words
+
+where p(labels | audio) sums over all paths, and a word is scored by the n-gram model when the unit after it begins.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.data import Dataset
+
+from omnirouter.data.dataset import Batch, loader
+from omnirouter.data.errors import UserError
+from omnirouter.data.jobs import available_cores
+from omnirouter.data.tokenizer import Tokenizer
+from omnirouter.decoding.posteriors import Posterior, posteriors
+from omnirouter.models.ctc import BLANK, CtcModel
+
+if TYPE_CHECKING:
+    from omnirouter.decoding.beam_lm import TokenLm
+
+
+@dataclass(frozen=True)
+class Search:
+    """How to search."""
+
+    beam_size: int = 50
+    """Most hypotheses kept after each frame."""
+    labels: int = 20
+    """Most labels that a hypothesis is continued by at a frame, the most probable ones."""
+    threshold: float = 15.0
+    """A hypothesis that scores less than the best one by more than this, in nats, is dropped."""
+    lm: Path | None = None
+    """ARPA file or kenlm binary; None: no language model."""
+    lm_weight: float = 0.0
+    word_score: float = 0.0
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """The best label sequence found, without blanks, and its score in nats."""
+
+    labels: list[int]
+    score: float
+
+
+def beam_search(posterior: Posterior, units: Sequence[str], search: Search) -> Hypothesis:
+    """Search for the best hypothesis of one utterance; `units` are the tokenizer's, by label."""
+    log_probs_TV = posterior.dense()
+    if not len(log_probs_TV):
+        return Hypothesis([], 0.0)
+    decoder, _ = _decoder(tuple(units), search)
+    best = decoder.decode(log_probs_TV.ctypes.data, *log_probs_TV.shape)[0]
+    path = best.tokens[1:-1]  # between two marks of its own
+    return Hypothesis([label for label, _ in itertools.groupby(path) if label != BLANK], best.score)
+
+
+def beam_decode(
+    model: CtcModel, tokenizer: Tokenizer, batches: Iterable[Batch], search: Search
+) -> Iterator[dict[str, str]]:
+    """Decode batches, all at once, giving each utterance's hypothesis by its id; the model must be in eval mode."""
+    utt_ids, found = [], []
+    for utt_id, posterior in posteriors(model, batches, search.labels):
+        utt_ids.append(utt_id)
+        found.append(posterior)
+    for utt_id, text in zip(utt_ids, search_all(found, tokenizer, search), strict=True):
+        yield {utt_id: text}
+
+
+def search_all(found: Sequence[Posterior], tokenizer: Tokenizer, search: Search) -> Iterator[str]:
+    """Yield the words of the best hypothesis of each utterance, in order, searching on all cores."""
+    _decoder(tuple(tokenizer.tokens), search)  # what is wrong with the model shows here, not in a worker
+    cores = min(available_cores(), len(found))
+    data = _Searches(found, tokenizer.tokens, search)
+    yield from map(tokenizer.decode, loader(data, range(len(found)), cores if cores > 1 else 0))
+
+
+class _Searches(Dataset):
+    """The best hypothesis of each utterance, as labels."""
+
+    def __init__(self, found: Sequence[Posterior], units: Sequence[str], search: Search) -> None:
+        self._found, self._units, self._search = found, units, search
+
+    def __getitem__(self, index: int) -> list[int]:
+        return beam_search(self._found[index], self._units, self._search).labels
+
+
+@lru_cache(maxsize=1)
+def _decoder(units: tuple[str, ...], search: Search) -> tuple[Any, "TokenLm | None"]:
+    """Return flashlight's decoder, and the model that it needs but does not keep alive."""
+    try:
+        from flashlight.lib.text import decoder as flashlight
+
+        from omnirouter.decoding.beam_lm import TokenLm, load_ngram
+    except ImportError as error:
+        raise UserError(
+            f"beam search lacks a package ({error}): pip install 'omnirouter[lm]', or bash tools/install.sh --extras lm"
+        ) from error
+    ngram = load_ngram(search.lm) if search.lm else None
+    lm = TokenLm(units, ngram, search.lm_weight * math.log(10), search.word_score) if ngram else flashlight.ZeroLM()
+    options = flashlight.LexiconFreeDecoderOptions(
+        beam_size=search.beam_size,
+        beam_size_token=min(search.labels, len(units)),
+        beam_threshold=search.threshold,
+        lm_weight=1.0,  # the model has applied its weights itself
+        sil_score=0.0,
+        log_add=True,
+        criterion_type=flashlight.CriterionType.CTC,
+    )
+    no_silence = -1
+    return flashlight.LexiconFreeDecoder(options, lm, no_silence, BLANK, []), lm

@@ -1,0 +1,141 @@
+"""Beam search, against a sum over all paths."""
+
+import itertools
+import math
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from omnirouter.data.errors import UserError
+from omnirouter.data.tokenizer import Tokenizer
+from omnirouter.decoding.beam import Hypothesis, Search, beam_search, search_all
+from omnirouter.decoding.posteriors import Posterior
+
+kenlm = pytest.importorskip("kenlm")
+pytest.importorskip("flashlight.lib.text.decoder")
+
+UNITS = ("<blank>", "▁A", "B", "▁")
+ALL = Search(beam_size=10000, labels=len(UNITS), threshold=1e9)
+ARPA = """\\data\\
+ngram 1=5
+ngram 2=4
+
+\\1-grams:
+-1.2\t<unk>
+-99\t<s>\t-0.3
+-0.9\t</s>
+-0.5\tA\t-0.2
+-0.8\tAB\t-0.4
+
+\\2-grams:
+-0.2\t<s> AB
+-1.1\tAB A
+-0.3\tA A
+-0.4\tAB </s>
+
+\\end\\
+"""
+
+
+@pytest.fixture
+def arpa(tmp_path: Path) -> Path:
+    (tmp_path / "lm.arpa").write_text(ARPA)
+    return tmp_path / "lm.arpa"
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> Tokenizer:
+    (tmp_path / "tokens.txt").write_text("".join(f"{unit} {i}\n" for i, unit in enumerate(UNITS)))
+    return Tokenizer(tmp_path)
+
+
+def posterior_of(log_probs: np.ndarray) -> Posterior:
+    labels = np.argsort(-log_probs, axis=1)
+    return Posterior(labels, np.take_along_axis(log_probs, labels, 1), log_probs.shape[1])
+
+
+def random_posterior(seed: int, frames: int = 6) -> np.ndarray:
+    logits = np.random.default_rng(seed).normal(0, 1.5, (frames, len(UNITS)))
+    return (logits - np.log(np.exp(logits).sum(1, keepdims=True))).astype(np.float32)
+
+
+def ctc_log_probs(log_probs: np.ndarray) -> dict[tuple[int, ...], float]:
+    """Log-probability of every label sequence: the sum over the paths that read so, one by one."""
+    sums: dict[tuple[int, ...], float] = defaultdict(float)
+    for path in itertools.product(range(log_probs.shape[1]), repeat=len(log_probs)):
+        labels = tuple(label for label, _ in itertools.groupby(path) if label)
+        sums[labels] += math.exp(sum(float(log_probs[t, label]) for t, label in enumerate(path)))
+    return {labels: math.log(p) for labels, p in sums.items()}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_without_a_model_it_finds_the_most_probable_labels(seed: int) -> None:
+    log_probs = random_posterior(seed)
+    wanted = ctc_log_probs(log_probs)
+    best = max(wanted, key=wanted.__getitem__)
+    found = beam_search(posterior_of(log_probs), UNITS, ALL)
+    assert found.labels == list(best)
+    assert found.score == pytest.approx(wanted[best], abs=1e-4)
+
+
+@pytest.mark.parametrize(("lm_weight", "word_score"), [(0.0, 0.0), (0.7, 0.0), (1.5, 1.0), (2.0, -0.5)])
+@pytest.mark.parametrize("seed", range(4))
+def test_with_a_model_it_finds_the_best_sum(
+    arpa: Path, tokenizer: Tokenizer, seed: int, lm_weight: float, word_score: float
+) -> None:
+    log_probs, model = random_posterior(seed), kenlm.Model(str(arpa))
+    wanted = {}
+    for labels, score in ctc_log_probs(log_probs).items():
+        text = tokenizer.decode(labels)
+        lm_score = math.log(10) * model.score(text, bos=True, eos=True)
+        wanted[labels] = score + lm_weight * lm_score + word_score * len(text.split())
+    best = max(wanted.values())
+    search = Search(ALL.beam_size, ALL.labels, ALL.threshold, arpa, lm_weight, word_score)
+    found = beam_search(posterior_of(log_probs), UNITS, search)
+    assert found.score == pytest.approx(best, abs=1e-4)
+    assert wanted[tuple(found.labels)] == pytest.approx(best, abs=1e-4)
+
+
+def test_words_of_the_model_are_preferred_but_others_can_be_written(arpa: Path, tokenizer: Tokenizer) -> None:
+    # heard as B, a word that the model does not know, rather than as AB
+    log_probs = np.log(np.array([[0.02, 0.40, 0.57, 0.01], [0.02, 0.01, 0.96, 0.01]], np.float32))
+    texts = {
+        weight: next(search_all([posterior_of(log_probs)], tokenizer, Search(lm=arpa, lm_weight=weight)))
+        for weight in (0.0, 0.05, 1.0)
+    }
+    assert texts == {0.0: "B", 0.05: "B", 1.0: "AB"}
+
+
+def test_the_same_hypotheses_from_one_process_and_from_several(
+    arpa: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [posterior_of(random_posterior(seed, frames=12)) for seed in range(7)]
+    search = Search(lm=arpa, lm_weight=0.5)
+    texts = {}
+    for cores in (1, 2):
+        monkeypatch.setattr("omnirouter.decoding.beam.available_cores", lambda cores=cores: cores)
+        texts[cores] = list(search_all(found, tokenizer, search))
+    assert texts[1] == texts[2] and len(set(texts[1])) > 3
+
+
+def test_no_frames_are_no_labels() -> None:
+    nothing = Posterior(np.zeros((0, 4), np.int64), np.zeros((0, 4), np.float32), 4)
+    assert beam_search(nothing, UNITS, Search()) == Hypothesis([], 0.0)
+
+
+def test_a_smaller_beam_and_fewer_labels_find_less(arpa: Path) -> None:
+    log_probs = random_posterior(3, frames=12)
+    whole = beam_search(posterior_of(log_probs), UNITS, ALL).score
+    for smaller in (Search(1, 4, 1e9), Search(10000, 1, 1e9), Search(10000, 4, 0.1)):
+        assert beam_search(posterior_of(log_probs), UNITS, smaller).score < whole - 0.01
+
+
+@pytest.mark.parametrize("content", ["not a model\n", ""])
+def test_what_is_no_model_is_named(tmp_path: Path, tokenizer: Tokenizer, content: str) -> None:
+    (tmp_path / "x.arpa").write_text(content)
+    with pytest.raises(UserError, match="x.arpa: not an n-gram model"):
+        next(search_all([posterior_of(random_posterior(0))], tokenizer, Search(lm=tmp_path / "x.arpa")))
+    with pytest.raises(UserError, match="y.arpa does not exist"):
+        next(search_all([posterior_of(random_posterior(0))], tokenizer, Search(lm=tmp_path / "y.arpa")))
