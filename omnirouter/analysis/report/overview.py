@@ -1,6 +1,7 @@
 """What the report says of experiments as wholes: names, results, routing, figures."""
 
 import json
+import math
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -9,8 +10,8 @@ from typing import Any
 
 from omnirouter.data.errors import UserError
 from omnirouter.decoding.folders import split_name
-from omnirouter.scoring.result_table import LEGEND, SEEDS_LEGEND, table_row
-from omnirouter.scoring.results import HEADLINES, Result, read_result
+from omnirouter.scoring.result_table import LEGEND, REPORT_COLUMNS, SEEDS_LEGEND, table_row
+from omnirouter.scoring.results import HEADLINES, Rate, read_result
 from omnirouter.scoring.seeds import seed_groups
 
 
@@ -45,7 +46,8 @@ def is_scored(experiment: Path, set_name: str) -> bool:
 def result_tables(experiments: Sequence[Path], sets: Sequence[str], headline: str) -> dict[str, Any]:
     """Return the rows of the table of results and of that of means over seeds, as `exp/RESULTS.md` has them.
 
-    `rate` of a row holds the leading rate and its interval as numbers; `experiment` the experiment's number.
+    `rate` of a row holds the leading rate and its interval as numbers, or nothing; `experiment` the experiment's number. `more`
+    names the columns that few readers need.
     """
     names, rate = experiment_names(experiments), HEADLINES[headline]
     rows, by_parent = [], {}
@@ -54,11 +56,11 @@ def result_tables(experiments: Sequence[Path], sets: Sequence[str], headline: st
             if is_scored(path, set_name):
                 result = read_result(path / f"decode_{set_name}/score")
                 cells = table_row(result, rate) | {"experiment": names[number]}
-                interval = [float(value) for value in (result.rates[rate].percent, *_bounds(result, rate))]
-                rows.append({"experiment": number, "cells": cells, "rate": interval})
+                rows.append({"experiment": number, "cells": cells, "rate": _interval(result.rates[rate])})
                 by_parent.setdefault(path.resolve().parent, []).append(result)
     seeds = [group.row(headline) for parent, results in by_parent.items() for group in seed_groups(parent, results)]
-    return {"rows": rows, "seeds": seeds, "legend": LEGEND, "seeds_legend": SEEDS_LEGEND}
+    legends = {"legend": LEGEND, "seeds_legend": SEEDS_LEGEND}
+    return {"rows": rows, "seeds": seeds, "more": REPORT_COLUMNS, **legends}
 
 
 def read_routing(experiment: Path, set_name: str) -> list[dict[str, Any]] | None:
@@ -67,7 +69,7 @@ def read_routing(experiment: Path, set_name: str) -> list[dict[str, Any]] | None
     if not path.is_file():
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["layers"]
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)["layers"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not as stage 7 writes it; remove {path.parent} and analyse again") from error
 
@@ -81,8 +83,10 @@ def copy_figures(experiment: Path, set_name: str, folder: Path) -> list[str]:
     return [path.stem for path in figures]
 
 
-def _bounds(result: Result, rate: str) -> tuple[str, str]:
-    return result.rates[rate].low, result.rates[rate].high
+def _interval(rate: Rate) -> list[float] | None:
+    """Return a rate and the bounds of its interval; None where there was no word to divide by."""
+    numbers = [float(value) for value in (rate.percent, rate.low, rate.high)]
+    return numbers if all(map(math.isfinite, numbers)) else None
 
 
 def _scores(experiment: Path) -> list[Path]:

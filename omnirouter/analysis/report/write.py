@@ -22,7 +22,7 @@ from omnirouter.data.errors import UserError
 from omnirouter.data.files import atomic_dir
 from omnirouter.scoring.results import checkout_commit
 
-PAGE = Path(__file__).with_name("page")
+SITE = Path(__file__).with_name("site")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def write_report(experiments: Sequence[Path], output: Path, options: ReportOptio
         for directory in [_data_dir(experiments, name, options)]
     ]
     with atomic_dir(output) as folder:
-        shutil.copytree(PAGE, folder, dirs_exist_ok=True)
+        shutil.copytree(SITE, folder, dirs_exist_ok=True)
         (folder / "data").mkdir()
         audio = AudioFolder(folder / "audio") if options.with_audio else None
         index = {

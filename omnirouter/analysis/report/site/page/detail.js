@@ -18,6 +18,7 @@ async function showDetail() {
   const one = piece[utterance % about.piece];
   const same = place.dataset.shown === `${set}/${utterance}`;
   const player = same && document.getElementById("player") ? document.getElementById("player") : audioPlayer(about, list);
+  if (!same) document.querySelector("audio#player")?.pause(); // else it would go on, unseen
   place.dataset.shown = `${set}/${utterance}`;
   const mine = one.experiments[experiment];
   const readout = element("output", { className: "readout" });
@@ -63,6 +64,15 @@ function audioPlayer(about, list) {
   return audio;
 }
 
+async function play(player) {
+  try {
+    await player.play();
+  } catch (error) {
+    if (error.name === "AbortError") return; // another utterance was chosen before the audio was there
+    document.querySelector("#detail .readout").textContent = `The audio cannot be played: ${error.message}`;
+  }
+}
+
 function timelineView(about, list, one) {
   const { utterance, experiment } = REPORT.state;
   const mine = one.experiments[experiment] ?? {};
@@ -94,7 +104,7 @@ function connectTimeline(player, place, view, readout) {
   const move = showTimeline(place, view, (second) => {
     if (!isAudio) return;
     player.currentTime = second;
-    player.play();
+    play(player);
   }, (text) => (readout.textContent = text));
   if (!isAudio) return;
   const follow = () => {

@@ -31,7 +31,7 @@ REPORT.receive = function (name, packed) {
 
 REPORT.fail = function (error) {
   const place = document.getElementById("failure");
-  place.textContent = `The report cannot be shown: ${error.message}`;
+  place.textContent = `Something of the report cannot be shown: ${error.message}`;
   place.hidden = false;
 };
 

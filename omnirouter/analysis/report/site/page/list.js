@@ -5,9 +5,9 @@ const PAGE_ROWS = 50;
 const COLUMNS = [
   { key: "id", title: "Utterance" },
   { key: "speaker", title: "Speaker" },
-  { key: "length", title: "Length, s", number: true },
+  { key: "length", title: "Length", number: true },
   { key: "errors", title: "Errors", number: true },
-  { key: "wer", title: "WER, %", number: true },
+  { key: "wer", title: "WER %", number: true },
 ];
 const LIST = { data: null, rows: [], page: 0, sort: "errors", down: true };
 
@@ -94,13 +94,14 @@ function drawPage() {
 function listRow(row) {
   const errors = errorsOf(row);
   const { ids, speakers, lengths_s, texts, words } = LIST.data;
-  const button = element("button", { type: "button", className: "open" }, ids[row]);
+  const button = element("button", { type: "button", className: "open id" }, ids[row]);
   const made = element("tr", {},
-    element("th", { scope: "row" }, button, element("span", { className: "text" }, texts[row])),
-    element("td", {}, speakers[row] ?? "–"),
-    element("td", { className: "number" }, rounded(lengths_s[row] || null)),
-    element("td", { className: "number" }, errors === null ? "–" : `${errors}`),
-    element("td", { className: "number" }, errors === null ? "–" : rounded(percent(errors, words[row]), 0)));
+    element("th", { scope: "row", colSpan: 2 },
+      element("span", { className: "who" }, button, element("span", { className: "speaker" }, speakers[row] ?? "")),
+      element("span", { className: "text" }, texts[row])),
+    element("td", { className: "number length" }, rounded(lengths_s[row] || null)),
+    element("td", { className: "number errors" }, errors === null ? "–" : `${errors}`),
+    element("td", { className: "number wer" }, errors === null ? "–" : rounded(percent(errors, words[row]), 0)));
   made.dataset.row = row;
   if (row === REPORT.state.utterance) markRow(made);
   made.onclick = () => openUtterance(row, true);

@@ -1,28 +1,33 @@
 "use strict";
 // Results, curves and routing.
 
+const NAMES = ["set", "experiment"];
+
 function showResults() {
-  const { rows, seeds, legend, seeds_legend } = REPORT.index.results;
+  const { rows, seeds, more, legend, seeds_legend } = REPORT.index.results;
   const body = document.getElementById("results-body");
   if (!rows.length) {
     body.append(element("p", {}, "None of the experiments has been scored."));
     return;
   }
-  body.append(resultTable(rows));
+  const cells = rows.map((row) => row.cells);
+  const some = (wanted) => cells.map((all) => Object.fromEntries(Object.entries(all).filter(([title]) => wanted(title))));
+  body.append(resultTable(rows, some((title) => !more.includes(title))));
   body.append(element("ul", { className: "note" }, ...legend.map((line) => element("li", {}, line))));
+  const others = plainTable("More of the same results", some((title) => [...NAMES, ...more].includes(title)));
+  body.append(element("details", {}, element("summary", {}, "More columns"), others));
   if (seeds.length) {
-    body.append(element("h3", {}, "Means over seeds"), plainTable(seeds));
+    body.append(element("h3", {}, "Means over seeds"), plainTable("Means over seeds", seeds));
     body.append(element("p", { className: "note" }, seeds_legend));
   }
 }
 
-function resultTable(rows) {
-  const all = rows.map((row) => row.cells);
+function resultTable(rows, all) {
   const titles = Object.keys(all[0]);
   const body = element("tbody");
   rows.forEach((row, i) => {
-    const line = tableRow(row.cells, all);
-    line.children[titles.indexOf("95 % interval")].append(intervalBar(row, rows));
+    const line = tableRow(all[i], all);
+    if (row.rate) line.children[titles.indexOf("95 % interval")].append(intervalBar(row, rows));
     line.children[titles.indexOf("experiment")].prepend(lineSample(row.experiment), " ");
     if (i && rows[i - 1].cells.set !== row.cells.set) line.className = "new-set";
     body.append(line);
@@ -30,9 +35,9 @@ function resultTable(rows) {
   return framedTable("Results of the experiments on each set", headRow(all), body);
 }
 
-function plainTable(rows) {
+function plainTable(caption, rows) {
   const body = element("tbody", {}, ...rows.map((cells) => tableRow(cells, rows)));
-  return framedTable("Means over seeds", headRow(rows), body);
+  return framedTable(caption, headRow(rows), body);
 }
 
 function framedTable(caption, ...parts) {
@@ -62,7 +67,7 @@ function tableRow(cells, rows) {
 
 // The interval as a bar and the rate as a tick, on the scale of all rows of its set.
 function intervalBar(row, rows) {
-  const same = rows.filter((other) => other.cells.set === row.cells.set);
+  const same = rows.filter((other) => other.rate && other.cells.set === row.cells.set);
   const low = Math.min(...same.map((other) => other.rate[1]));
   const high = Math.max(...same.map((other) => other.rate[2]));
   const [rate, from, to] = row.rate.map((value) => (100 * (value - low)) / (high - low || 1));
@@ -139,7 +144,7 @@ function expertLegend(count, label) {
 // Cramér's V between each layer and the one below, of all experiments that route.
 function agreementChart(figure) {
   const series = REPORT.index.routing[REPORT.state.set].flatMap((layers, number) => {
-    const upper = (layers ?? []).filter((layer) => layer.cramers_v !== null);
+    const upper = (layers ?? []).filter((layer) => typeof layer.cramers_v === "number");
     const name = REPORT.index.experiments[number];
     return upper.length ? [{ name, number, x: upper.map((l) => l.layer), y: upper.map((l) => +l.cramers_v.toFixed(3)) }] : [];
   });

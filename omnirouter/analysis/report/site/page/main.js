@@ -20,24 +20,20 @@ function offerChoices() {
   const { experiments, sets } = REPORT.index;
   const buttons = experiments.map((name, number) => {
     const radio = element("input", { type: "radio", name: "experiment", value: `${number}`, checked: number === 0 });
-    radio.onchange = guarded(() => chooseExperiment(number));
+    radio.onchange = () => chooseExperiment(number);
     return element("label", {}, radio, element("span", {}, lineSample(number), ` ${name}`));
   });
   document.getElementById("experiments").append(...buttons);
   const select = document.getElementById("set");
   select.append(...sets.map((set, number) => element("option", { value: `${number}` }, set.name)));
-  select.onchange = guarded(() => chooseSet(Number(select.value)));
-}
-
-function guarded(action) {
-  return (...values) => Promise.resolve(action(...values)).catch(REPORT.fail);
+  select.onchange = () => chooseSet(Number(select.value));
 }
 
 function listenToList() {
-  const change = guarded(() => {
+  const change = () => {
     LIST.page = 0;
     return showList();
-  });
+  };
   document.getElementById("search").oninput = later(change, 150);
   document.getElementById("filter").onchange = change;
   document.getElementById("page-back").onclick = () => turnPage(-1);
@@ -57,13 +53,13 @@ function listenToKeys() {
     const action = /^[1-9]$/.test(event.key) ? () => chooseExperiment(Number(event.key) - 1) : actions[event.key];
     if (!action) return;
     event.preventDefault();
-    guarded(action)();
+    action();
   });
 }
 
 function togglePlay() {
   const player = document.getElementById("player");
-  if (player instanceof HTMLAudioElement) return player.paused ? player.play() : player.pause();
+  if (player instanceof HTMLAudioElement) return player.paused ? play(player) : player.pause();
 }
 
 async function start() {
@@ -84,8 +80,9 @@ async function start() {
     listenToKeys();
     await showList();
   }
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", guarded(showDetail));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showDetail);
   document.documentElement.dataset.ready = "true";
 }
 
-start().catch(REPORT.fail);
+window.addEventListener("unhandledrejection", (event) => REPORT.fail(event.reason));
+start();
