@@ -105,10 +105,12 @@ def _draw_adjacent(axes: Axes, subjects: Sequence[Subject], matrices: dict[str, 
         layers, values = subject.assignments.layers.tolist(), np.diag(matrices[subject.name], 1)
         names = max(names, [f"{a}–{b}" for a, b in zip(layers, layers[1:], strict=False)], key=len)
         axes.plot(range(len(values)), values, "o-", color=COLOURS[i % len(COLOURS)], label=subject.title)
-    for encoder, style in (("omnirouter", "--"), ("switch", ":")):
-        label = f"paper, {ENCODERS[encoder]}, layers 14–15 of 16: {paper.CRAMERS_V[encoder]:.3f}"
-        axes.axhline(paper.CRAMERS_V[encoder], color=GREY, linestyle=style, label=label)
     axes.set_xticks(range(len(names)), names)
+    for encoder, style in (("omnirouter", "--"), ("switch", ":")):
+        v = paper.CRAMERS_V[encoder]
+        axes.axhline(v, color=GREY, linestyle=style)
+        label = f"the paper's {ENCODERS[encoder]}, layers 14–15 of 16: {v:.3f}"
+        axes.annotate(label, (1, v), (0, 2), ("axes fraction", "data"), "offset points", ha="right", fontsize=8)
     axes.set_ylim(0, 1)
     tidy(axes, "adjacent MoE layers", "Cramér's V", "0: independent, 1: one layer's expert tells the other's")
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))

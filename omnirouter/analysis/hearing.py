@@ -18,8 +18,8 @@ PROFILED = 40  # labels drawn in a profile, the most frequent ones
 PROFILES = ("phone", "unit")  # what a profile is drawn of: the first of these that there is
 MEANINGS = {
     "silence": "silence or speech, by energy",
-    "phone": "phone at the time",
-    "unit": "unit or blank of the aligned transcript",
+    "phone": "phone",
+    "unit": "aligned unit or blank",
     "speaker": "speaker",
     "accent": "accent",
     "noise": "kind of noise",
@@ -98,17 +98,22 @@ def hearing_figure(measured: Mapping[str, Mapping[str, Any]], set_name: str) -> 
     rows, columns = grid_of(len(kinds), 3)
     title = f"What experts tell, {set_name}: mutual information above chance, as a share of the most possible"
     figure = new_figure(3.9 * max(columns, 2), 3.0 * rows + 1.0, title)
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    panels = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
     for axes, kind in zip(panels, kinds, strict=False):
         for colour, (name, experiment) in zip(colours(len(measured)), measured.items(), strict=True):
             if kind in experiment:
                 _draw_kind(axes, experiment[kind]["layers"], colour, name)
         values = max(experiment[kind]["values"] for experiment in measured.values() if kind in experiment)
-        tidy(axes, "MoE layer", "share of the possible", f"{MEANINGS.get(kind, kind)} ({values} values)")
-        axes.set_ylim(bottom=min(0, axes.get_ylim()[0]), top=max(0.05, axes.get_ylim()[1]))
+        tidy(
+            axes,
+            "MoE layer",
+            "share of the possible" if axes in panels[::columns] else "",
+            f"{MEANINGS.get(kind, kind)} ({values} values)",
+        )
         axes.xaxis.get_major_locator().set_params(integer=True)
     for axes in panels[len(kinds) :]:
         axes.set_visible(False)
+    panels[0].set_ylim(top=max(0.05, panels[0].get_ylim()[1]))
     handles, names = panels[0].get_legend_handles_labels()
     shown = dict(zip(names, handles, strict=True))
     figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=3, fontsize=8, frameon=False)

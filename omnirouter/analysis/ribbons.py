@@ -1,7 +1,7 @@
 """Fig. 2: the mel spectrogram of an utterance over the experts of its tokens, layers by time, and its words."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,9 @@ class Heard:
     mel: np.ndarray
     """Log-mel energies (frames, n_mels)."""
     words: list[Word]
-    """The words of its transcript, where they could be aligned."""
+    """The words of its transcript, where the model's alignment has them."""
+    phones: list[Word] = field(default_factory=list)
+    """Its phones, where they are known."""
 
 
 def choose_utterances(utt_ids: Sequence[str], count: int, seed: int) -> list[str]:
@@ -39,16 +41,20 @@ def choose_utterances(utt_ids: Sequence[str], count: int, seed: int) -> list[str
 def ribbon_figure(heard: Heard, subjects: Sequence[Subject], set_name: str) -> tuple[Figure, dict[str, Any]]:
     """Draw one utterance, with a ribbon for each experiment, and return the figure and its data."""
     length_s = len(heard.mel) / FRAMES_PER_S
-    heights = [1.6, *(0.5 + 0.17 * len(subject.assignments.layers) for subject in subjects), 0.35]
+    rows = {"phones": heard.phones, "words": heard.words} if heard.phones else {"words": heard.words}
+    heights = [1.6, *(0.5 + 0.17 * len(subject.assignments.layers) for subject in subjects), *[0.25] * len(rows)]
     title = f"{heard.utt_id} of {set_name}: experts by layer and time"
     figure = new_figure(min(22.0, max(7.5, 3.0 + 2.4 * length_s)), 1.1 + sum(heights), title)
-    mel_axes, *ribbons, word_axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
-    _draw_mel(mel_axes, heard.mel)
+    panels = list(figure.subplots(len(heights), 1, sharex=True, height_ratios=heights))
+    _draw_mel(panels[0], heard.mel)
     drawn = {}
-    for axes, subject in zip(ribbons, subjects, strict=True):
+    for axes, subject in zip(panels[1:], subjects, strict=False):
         drawn[subject.name] = _draw_ribbon(axes, subject, heard.utt_id)
-    _draw_words(word_axes, heard.words, length_s)
-    return figure, {"utt_id": heard.utt_id, "words": [asdict(word) for word in heard.words], "experiments": drawn}
+    for axes, (name, row) in zip(panels[1 + len(subjects) :], rows.items(), strict=True):
+        _draw_words(axes, row, length_s, name)
+    panels[-1].set_xlabel("time, s (a word stands where the model's alignment has its units)")
+    texts = {name: [asdict(word) for word in row] for name, row in rows.items()}
+    return figure, {"utt_id": heard.utt_id, **texts, "experiments": drawn}
 
 
 def _draw_mel(axes: Axes, mel: np.ndarray) -> None:
@@ -73,7 +79,7 @@ def _draw_ribbon(axes: Axes, subject: Subject, utt_id: str) -> dict[str, Any]:
     )  # fmt: skip
     axes.set_yticks(range(1, len(layers) + 1), [f"$l_{{{layer}}}$" for layer in layers], fontsize=8)
     is_shared = len(set(subject.routers)) < len(layers)
-    how = "one router, one colour an expert" if is_shared else "colours matched to the layer below"
+    how = "one router for all layers" if is_shared else "a router a layer, colours matched to the layer below"
     axes.set_title(f"{subject.title}: {how}", fontsize=9, loc="left")
     axes.set_ylabel("layer")
     patches = [Patch(color=colour, label=f"{i}") for i, colour in enumerate(palette, 1)]
@@ -84,13 +90,13 @@ def _draw_ribbon(axes: Axes, subject: Subject, utt_id: str) -> dict[str, Any]:
     return {"layers": layers, "token_s": assignments.token_s, "matched_experts": (experts_LT + 1).tolist()}
 
 
-def _draw_words(axes: Axes, words: Sequence[Word], length_s: float) -> None:
-    """Print each word over the time in which it is heard."""
+def _draw_words(axes: Axes, words: Sequence[Word], length_s: float, name: str) -> None:
+    """Print each word (or phone) over the time in which it is heard."""
     axes.set_xlim(0, length_s)
     axes.set_ylim(0, 1)
     axes.set_yticks([])
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.set_xlabel("time, s")
+    axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
     for i, word in enumerate(words):
         axes.axvspan(word.start_s, word.start_s + word.duration_s, color="#dddddd" if i % 2 else "#c8c8c8", lw=0)
         middle_s = word.start_s + word.duration_s / 2

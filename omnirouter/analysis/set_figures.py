@@ -9,7 +9,7 @@ import numpy as np
 from omnirouter.analysis.agreement_figures import agreement_figure, table_figure
 from omnirouter.analysis.assignments import write_assignments
 from omnirouter.analysis.hearing import as_json, hear, hearing_figure, hearing_table, profile_figure
-from omnirouter.analysis.labels import set_labels
+from omnirouter.analysis.labels import PHONES, set_labels
 from omnirouter.analysis.plot import write_figure
 from omnirouter.analysis.ribbons import Heard, choose_utterances, ribbon_figure
 from omnirouter.analysis.routing import SetRouting, routing_json, routing_table
@@ -19,6 +19,7 @@ from omnirouter.data.errors import UserError
 from omnirouter.data.features import load_features
 from omnirouter.data.tokenizer import Tokenizer
 from omnirouter.decoding.alignment import path_words
+from omnirouter.decoding.ctm import read_ctm
 
 MEL_FILE = "mel.npz"
 """Features of the utterances that Fig. 2 shows, for figures of several experiments."""
@@ -51,7 +52,7 @@ def write_set(
     (folder / "routing.txt").write_text(routing_table(routing.layers), encoding="utf-8")
     (folder / "routing.json").write_text(json.dumps(routing_json(routing.layers), indent=1) + "\n", encoding="utf-8")
     write_assignments(folder / "experts.npz", routing.assignments)
-    _write_ribbons(folder, subject, routing, tokenizer, data_dir.name, shown)
+    _write_ribbons(folder, subject, routing, tokenizer, data_dir, shown)
     if len(routing.assignments.layers) > 1:
         write_figure(folder, "fig4_contingency", *table_figure([subject], data_dir.name, layers))
         write_figure(folder, "fig5_cramers_v", *agreement_figure([subject], data_dir.name))
@@ -63,15 +64,17 @@ def _write_ribbons(
     subject: Subject,
     routing: SetRouting,
     tokenizer: Tokenizer,
-    set_name: str,
+    data_dir: Path,
     shown: Sequence[FeatureUtterance],
 ) -> None:
     mels = {}
+    phones = read_ctm(data_dir / PHONES) if (data_dir / PHONES).exists() else {}
     for utterance in shown:
         mel = load_features(utterance.place, utterance.utt_id)
         path = routing.paths.get(utterance.utt_id, [])
-        heard = Heard(utterance.utt_id, mel, path_words(path, tokenizer, routing.assignments.token_s))
-        write_figure(folder, f"fig2_{utterance.utt_id}", *ribbon_figure(heard, [subject], set_name))
+        words = path_words(path, tokenizer, routing.assignments.token_s)
+        heard = Heard(utterance.utt_id, mel, words, phones.get(utterance.utt_id, []))
+        write_figure(folder, f"fig2_{utterance.utt_id}", *ribbon_figure(heard, [subject], data_dir.name))
         mels[utterance.utt_id] = mel.astype(np.float16)
     np.savez_compressed(folder / MEL_FILE, **mels)
 

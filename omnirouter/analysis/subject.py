@@ -21,14 +21,18 @@ class Subject:
 
     @property
     def title(self) -> str:
-        """Its name, with the kind of encoder where the name does not say it."""
-        kind = ENCODERS[self.config.encoder]
-        return self.name if self.config.encoder in self.name.lower() else f"{self.name} ({kind})"
+        """What figures call it."""
+        return title_of(self.name, self.config)
 
     @property
     def routers(self) -> list[int]:
         """Which router each MoE layer has."""
         return [layer.router for layer in routing_plan(self.config) if layer.experts]
+
+
+def title_of(name: str, config: ModelConfig) -> str:
+    """The name of an experiment, with the kind of its encoder where the name does not say it."""
+    return name if config.encoder in name.lower() else f"{name} ({ENCODERS[config.encoder]})"
 
 
 def read_config(exp: Path) -> ModelConfig:
