@@ -13,6 +13,7 @@ from omnirouter.data.tables import read_table
 from omnirouter.decoding.ctm import Word, read_ctm
 
 UNKNOWN = -1
+PHONES = "phones.ctm"
 SILENCE_RANGE_DB = 30.0
 LOUD, QUIET = 95, 5  # percentiles of an utterance's token energies
 
@@ -37,8 +38,8 @@ def set_labels(routing: SetRouting, tokens: Sequence[str], data_dir: Path) -> li
     """
     assignments = routing.assignments
     labels = [silence_labels(routing.energy_db_T, assignments)]
-    if (data_dir / "phones.ctm").exists():
-        labels.append(phone_labels(read_ctm(data_dir / "phones.ctm"), assignments))
+    if (data_dir / PHONES).exists():
+        labels.append(phone_labels(read_ctm(data_dir / PHONES), assignments))
     if routing.paths:
         labels.append(unit_labels(routing.paths, tokens, assignments))
     speakers = _table(data_dir / "utt2spk")

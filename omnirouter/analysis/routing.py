@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from omnirouter.analysis.assignments import Assignments, make_assignments
-from omnirouter.data.dataset import Batch
+from omnirouter.data.dataset import Batch, FeatureUtterance
 from omnirouter.data.fbank import FRAMES_PER_S
-from omnirouter.decoding.alignment import align_labels
+from omnirouter.data.tokenizer import Tokenizer
+from omnirouter.decoding.alignment import align_labels, transcript_labels
 from omnirouter.models.agreement import contingency, cramers_v
 from omnirouter.models.ctc import CtcModel, CtcOutput
 from omnirouter.models.router import Routing
@@ -79,6 +80,16 @@ def analyse_routing(
     assignments = make_assignments(experts, [index + 1 for index in moe_layers], counts, stack / FRAMES_PER_S)
     energy_db_T = np.concatenate([energy_db[utt_id] for utt_id in assignments.utt_ids.tolist()])
     return SetRouting(_describe(assignments, certainty_L2), assignments, energy_db_T, paths)
+
+
+def transcripts(utterances: Iterable[FeatureUtterance], tokenizer: Tokenizer) -> dict[str, list[int]]:
+    """Labels of the transcripts that there are and that the tokenizer has units for, by utterance id."""
+    labels = {}
+    for utterance in utterances:
+        if utterance.text:
+            with suppress(ValueError):
+                labels[utterance.utt_id] = transcript_labels(tokenizer, utterance.text)
+    return labels
 
 
 def _align(output: CtcOutput, utt_ids: Sequence[str], labels: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
