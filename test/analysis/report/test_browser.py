@@ -10,6 +10,7 @@ import soundfile
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from omnirouter.analysis.report.write import write_report
@@ -17,8 +18,9 @@ from omnirouter.data.datadir import Utterance, write_data_dir
 
 COUNT, PAGE_ROWS, WAIT_S = 60, 50, 20
 EVIL = '<script>window.hacked=1</script> <img/src=x/onerror=window.hacked=1> "quoted" naïve Ω'
-ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--window-size=1400,1000")
-PALETTE = {0: [0, 114, 178], 1: [213, 94, 0], 2: [0, 158, 115]}  # red, green and blue of experts
+ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--window-size=1400,1000",
+             "--force-prefers-reduced-motion")
+BLUE, ORANGE, GREEN = [0, 114, 178], [230, 159, 0], [0, 158, 115]  # of experts 0, 1 and 2
 
 
 @pytest.fixture(scope="module")
@@ -94,19 +96,21 @@ class Page:
 
     def search(self, text: str, expected: str) -> None:
         box = self.one("#search")
-        box.clear()
-        box.send_keys(text)
+        box.send_keys(Keys.CONTROL, "a")
+        box.send_keys(Keys.BACKSPACE, text)
         self.until(lambda: self.text("#count") == expected)
 
     def press(self, key: str) -> None:
         self.one("body").send_keys(key)
 
-    def colour_at(self, x: float, y: float) -> list[int]:
-        """Red, green and blue of the timeline, `x` a share of its width, `y` a share of its height."""
-        script = """const canvas = document.querySelector("#detail canvas");
-            const at = [arguments[0] * canvas.width, arguments[1]* canvas.height];
-            return [...canvas.getContext("2d").getImageData(...at, 1, 1).data].slice(0, 3)"""
-        return self.run(script, x, y)
+    def colours_at(self, *points: tuple[float, float]) -> list[list[int]]:
+        """Red, green and blue of the timeline at points (x, y), shares of its width and height."""
+        script = """const { width, height } = document.querySelector("#detail canvas");
+            const pen = document.querySelector("#detail canvas").getContext("2d");
+            const { data } = pen.getImageData(0, 0, width, height);
+            const start = ([x, y]) => 4 * (Math.floor(y * height) * width + Math.floor(x * width));
+            return arguments[0].map((point) => [...data.slice(start(point), start(point) + 3)]);"""
+        return self.run(script, points)
 
 
 @pytest.fixture
@@ -213,8 +217,8 @@ def test_the_ribbon_has_the_experts_of_layers_over_time(page):
     page.search("utt12", "1–1 of 1")
     height = 66 + 6 + 2 * 16 + 6 + 2 * 20 + 18
     upper, lower = (66 + 6 + 2) / height, (66 + 6 + 16 + 2) / height
-    assert [page.colour_at(x, upper) for x in (0.1, 0.9)] == [PALETTE[1], PALETTE[2]]
-    assert [page.colour_at(x, lower) for x in (0.1, 0.9)] == [PALETTE[0], PALETTE[0]]
+    points = [(0.1, upper), (0.9, upper), (0.1, lower), (0.9, lower)]
+    assert page.colours_at(*points) == [ORANGE, GREEN, BLUE, BLUE]
     assert "expert of each token in 2 layers" in page.one("#detail canvas").get_attribute("aria-label")
     page.press("1")
     page.until(lambda: "expert" not in page.one("#detail canvas").get_attribute("aria-label"))

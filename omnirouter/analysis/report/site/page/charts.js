@@ -83,7 +83,7 @@ function chartFrame(scales, xLabel) {
 
 function chartLine(one, scales) {
   const points = one.x.map((x, i) => `${scales.x(x).toFixed(1)},${scales.y(one.y[i]).toFixed(1)}`);
-  const look = { class: "curve", points: points.join(" "), stroke: colour(one.number) };
+  const look = { class: "curve", points: points.join(" "), stroke: lineColour(one.number) };
   return drawn("polyline", { ...look, "stroke-dasharray": dash(one.number) });
 }
 
@@ -116,7 +116,7 @@ function nearestIndex(values, wanted) {
 
 function lineSample(number) {
   const svg = drawn("svg", { width: 30, height: 10, "aria-hidden": "true" });
-  const look = { class: "curve", x1: 0, x2: 30, y1: 5, y2: 5, stroke: colour(number) };
+  const look = { class: "curve", x1: 0, x2: 30, y1: 5, y2: 5, stroke: lineColour(number) };
   svg.append(drawn("line", { ...look, "stroke-dasharray": dash(number) }));
   return svg;
 }

@@ -35,6 +35,17 @@ REPORT.fail = function (error) {
   place.hidden = false;
 };
 
+// Of an action, a listener that says what fails: a page opened from disk gets no events of unhandled errors.
+function guarded(action) {
+  return async (...values) => {
+    try {
+      await action(...values);
+    } catch (error) {
+      REPORT.fail(error);
+    }
+  };
+}
+
 // An element with properties (or attributes, where it has no such property), listeners ("onclick") and children. Text
 // only ever becomes a text node, so that a transcript is never read as HTML.
 function element(tag, properties = {}, ...children) {
@@ -54,12 +65,22 @@ function drawn(tag, attributes = {}, text = null) {
   return made;
 }
 
-// Okabe and Ito's colours, which the colour-blind can tell apart, then hues at the golden angle.
-const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c", "#f0e442"];
+// Okabe and Ito's colours, which the colour-blind can tell apart: of experts as in the figures, and of lines beginning
+// with those that stand out from the background. Then hues at the golden angle.
+const EXPERT_COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#8c8c8c"];
+const LINE_COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c", "#f0e442"];
 const DASHES = ["", "7 3", "2 3", "9 3 2 3", "12 4", "4 2 1 2", "1 2", "6 6"];
 
-function colour(number) {
-  return COLOURS[number] ?? `hsl(${(number * 137.5) % 360} 55% 50%)`;
+function expertColour(number) {
+  return EXPERT_COLOURS[number] ?? hue(number);
+}
+
+function lineColour(number) {
+  return LINE_COLOURS[number] ?? hue(number);
+}
+
+function hue(number) {
+  return `hsl(${(number * 137.5) % 360} 55% 50%)`;
 }
 
 function dash(number) {

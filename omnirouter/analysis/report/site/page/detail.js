@@ -35,7 +35,7 @@ function detailHead(list, mine) {
   facts.push(mine ? `${name}: ${errorSummary(mine.ops)}` : `${name}: not scored on this set`);
   const step = (label, by) => {
     const button = element("button", { type: "button" }, label);
-    button.onclick = () => stepUtterance(by);
+    button.onclick = guarded(() => stepUtterance(by));
     return button;
   };
   return element("div", { className: "detail-head" },
@@ -125,7 +125,7 @@ function comparisons(list, one) {
   if (others.length) parts.push(element("h4", {}, "Other experiments"));
   for (const [other, number] of others) {
     const choose = element("button", { type: "button" }, lineSample(number), ` ${REPORT.index.experiments[number]}`);
-    choose.onclick = () => chooseExperiment(number);
+    choose.onclick = guarded(() => chooseExperiment(number));
     const head = element("p", { className: "note" }, choose, ` ${errorSummary(other.ops)}`);
     parts.push(head, alignment(list.texts[utterance], other));
   }

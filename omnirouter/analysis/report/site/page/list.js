@@ -62,7 +62,7 @@ function drawHead() {
     const arrow = element("span", { ariaHidden: "true" }, isSorted ? (LIST.down ? " ▼" : " ▲") : "");
     const button = element("button", { type: "button" }, column.title, arrow);
     button.dataset.sort = column.key;
-    button.onclick = () => sortBy(column);
+    button.onclick = guarded(() => sortBy(column));
     const cell = element("th", { scope: "col", className: column.number ? "number" : "" }, button);
     if (isSorted) cell.ariaSort = LIST.down ? "descending" : "ascending";
     return cell;
@@ -104,7 +104,7 @@ function listRow(row) {
     element("td", { className: "number wer" }, errors === null ? "–" : rounded(percent(errors, words[row]), 0)));
   made.dataset.row = row;
   if (row === REPORT.state.utterance) markRow(made);
-  made.onclick = () => openUtterance(row, true);
+  made.onclick = guarded(() => openUtterance(row, true));
   return made;
 }
 

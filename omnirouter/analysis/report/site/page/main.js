@@ -20,20 +20,20 @@ function offerChoices() {
   const { experiments, sets } = REPORT.index;
   const buttons = experiments.map((name, number) => {
     const radio = element("input", { type: "radio", name: "experiment", value: `${number}`, checked: number === 0 });
-    radio.onchange = () => chooseExperiment(number);
+    radio.onchange = guarded(() => chooseExperiment(number));
     return element("label", {}, radio, element("span", {}, lineSample(number), ` ${name}`));
   });
   document.getElementById("experiments").append(...buttons);
   const select = document.getElementById("set");
   select.append(...sets.map((set, number) => element("option", { value: `${number}` }, set.name)));
-  select.onchange = () => chooseSet(Number(select.value));
+  select.onchange = guarded(() => chooseSet(Number(select.value)));
 }
 
 function listenToList() {
-  const change = () => {
+  const change = guarded(() => {
     LIST.page = 0;
     return showList();
-  };
+  });
   document.getElementById("search").oninput = later(change, 150);
   document.getElementById("filter").onchange = change;
   document.getElementById("page-back").onclick = () => turnPage(-1);
@@ -53,7 +53,7 @@ function listenToKeys() {
     const action = /^[1-9]$/.test(event.key) ? () => chooseExperiment(Number(event.key) - 1) : actions[event.key];
     if (!action) return;
     event.preventDefault();
-    action();
+    guarded(action)();
   });
 }
 
@@ -80,9 +80,8 @@ async function start() {
     listenToKeys();
     await showList();
   }
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showDetail);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", guarded(showDetail));
   document.documentElement.dataset.ready = "true";
 }
 
-window.addEventListener("unhandledrejection", (event) => REPORT.fail(event.reason));
-start();
+guarded(start)();

@@ -72,7 +72,7 @@ function intervalBar(row, rows) {
   const high = Math.max(...same.map((other) => other.rate[2]));
   const [rate, from, to] = row.rate.map((value) => (100 * (value - low)) / (high - low || 1));
   const bar = element("span", { className: "interval-range" });
-  Object.assign(bar.style, { left: `${from}%`, width: `${to - from}%`, background: colour(row.experiment) });
+  Object.assign(bar.style, { left: `${from}%`, width: `${to - from}%`, background: lineColour(row.experiment) });
   const tick = element("span", { className: "interval-rate" });
   tick.style.left = `${rate}%`;
   return element("span", { className: "interval", ariaHidden: "true" }, bar, tick);
@@ -119,8 +119,8 @@ function loadFigure(layers) {
   const figure = element("figure", { className: "card" }, element("figcaption", {}, "Share of tokens by expert, %"));
   for (const layer of [...layers].reverse()) {
     const parts = layer.load.map((share, expert) => {
-      const part = element("span", { title: `expert ${expert}: ${rounded(100 * share)} %` });
-      Object.assign(part.style, { width: `${100 * share}%`, background: colour(expert), color: inkOn(colour(expert)) });
+      const part = element("span", { title: `expert ${expert + 1}: ${rounded(100 * share)} %` });
+      Object.assign(part.style, { width: `${100 * share}%`, background: expertColour(expert), color: inkOn(expertColour(expert)) });
       if (share > 0.06) part.textContent = rounded(100 * share, 0);
       return part;
     });
@@ -134,8 +134,8 @@ function loadFigure(layers) {
 
 function expertLegend(count, label) {
   const items = Array.from({ length: count }, (_, expert) => {
-    const chip = element("span", { className: "chip" }, `${expert}`);
-    Object.assign(chip.style, { background: colour(expert), color: inkOn(colour(expert)) });
+    const chip = element("span", { className: "chip" }, `${expert + 1}`);
+    Object.assign(chip.style, { background: expertColour(expert), color: inkOn(expertColour(expert)) });
     return element("li", {}, chip);
   });
   return element("ul", { className: "legend experts" }, element("li", {}, label), ...items);

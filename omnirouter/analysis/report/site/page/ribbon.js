@@ -80,7 +80,7 @@ function drawTimeline(canvas, view, parts, width, height) {
   for (const part of parts) {
     if (part.kind === "wave") drawWave(pen, view, part, width);
     if (part.kind === "layer") drawLayer(pen, view, part, x);
-    if (part.kind === "words") drawWords(pen, part, x);
+    if (part.kind === "words") drawWords(pen, part, x, width);
     if (part.kind === "axis") drawSeconds(pen, view, part, x, width);
   }
 }
@@ -103,32 +103,35 @@ function drawLayer(pen, view, part, x) {
     while (end < experts.length && experts[end] === experts[start]) end++;
     const expert = experts.charCodeAt(start) - 48;
     const [left, right] = [x(start * view.token_s), x(Math.min(end * view.token_s, view.length_s))];
-    pen.fillStyle = colour(expert);
+    pen.fillStyle = expertColour(expert);
     pen.fillRect(left, part.top + 0.5, right - left + 0.3, part.height - 1);
     if (right - left > 13) {
-      pen.fillStyle = inkOn(colour(expert));
+      pen.fillStyle = inkOn(expertColour(expert));
       pen.textAlign = "center";
-      pen.fillText(`${expert}`, (left + right) / 2, part.top + part.height / 2 + 0.5);
+      pen.fillText(`${expert + 1}`, (left + right) / 2, part.top + part.height / 2 + 0.5);
     }
   }
 }
 
-function drawWords(pen, part, x) {
+// A word's time is marked; its letters, which may need more room, go on until the next word. Wrong words are underlined
+// beside their colour.
+function drawWords(pen, part, x, width) {
   const middle = part.top + part.height / 2;
-  for (const word of part.words) {
-    const [left, right] = [x(word.start_s), x(word.end_s)];
+  pen.textAlign = "left";
+  part.words.forEach((word, i) => {
+    const [left, right] = [x(word.start_s), Math.max(x(word.end_s) - 1, x(word.start_s) + 3)];
+    const room = (part.words[i + 1] ? x(part.words[i + 1].start_s) : width) - 2;
+    pen.fillStyle = themeColour(word.wrong ? "--wrong-back" : "--word-back");
+    pen.fillRect(left, part.top + 1, right - left, part.height - 2);
+    pen.fillStyle = themeColour(word.wrong ? "--del" : "--ink");
+    if (word.wrong) pen.fillRect(left, part.top + part.height - 3, right - left, 2);
     pen.save();
     pen.beginPath();
-    pen.rect(left, part.top + 1, Math.max(right - left - 1, 2), part.height - 2);
-    pen.fillStyle = themeColour(word.wrong ? "--wrong-back" : "--word-back");
-    pen.fill();
+    pen.rect(left, part.top, Math.max(room - left, 0), part.height);
     pen.clip();
-    pen.fillStyle = themeColour("--ink");
-    const fits = pen.measureText(word.text).width < right - left - 4;
-    pen.textAlign = fits ? "center" : "left";
-    pen.fillText(word.text, fits ? (left + right) / 2 : left + 2, middle);
+    pen.fillText(word.text, left + 2, middle);
     pen.restore();
-  }
+  });
 }
 
 function drawSeconds(pen, view, part, x, width) {
@@ -151,6 +154,6 @@ function readAt(view, parts, second, y) {
   const shown = part?.kind === "layer" ? [part.i] : view.experts ? view.experts.map((_, i) => i) : [];
   const chosen = shown
     .filter((i) => token < view.experts[i].length)
-    .map((i) => `layer ${view.layers[i]}: expert ${view.experts[i].charCodeAt(token) - 48}`);
+    .map((i) => `layer ${view.layers[i]}: expert ${view.experts[i].charCodeAt(token) - 47}`);
   return [`${rounded(second, 2)} s`, ...said, ...chosen].join(" · ");
 }
