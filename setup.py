@@ -28,6 +28,7 @@ setup(
     python_requires=">=3.10",
     install_requires=[
         "kaldiio>=2.18",
+        "matplotlib>=3.8",
         "numpy>=1.26",
         "pyyaml>=6.0",
         "rapidfuzz>=3.6",

@@ -1,6 +1,6 @@
 """Fig. 4 and 5: contingency tables of two layers, and Cramér's V between layers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from omnirouter.analysis import paper
 from omnirouter.analysis.matching import best_match, layer_table, v_matrix
-from omnirouter.analysis.plot import COLOURS, GREY, grid_of, new_figure, tidy
+from omnirouter.analysis.plot import GREY, grid_of, new_figure, tidy
 from omnirouter.analysis.subject import ENCODERS, Subject
 from omnirouter.data.errors import UserError
 from omnirouter.models.agreement import cramers_v
@@ -75,13 +75,18 @@ def _draw_table(axes: Axes, table: np.ndarray, columns: Sequence[int], pair: Seq
             axes.text(j, i, f"{count:,}\n({shares[i, j]:.0%})", ha="center", va="center", fontsize=7, color=colour)
 
 
-def agreement_figure(subjects: Sequence[Subject], set_name: str) -> tuple[Figure, dict[str, Any]]:
-    """Draw Fig. 5, Cramér's V of adjacent layers, with the V of the paper's Fig. 4; under it V of all pairs."""
+def agreement_figure(
+    subjects: Sequence[Subject], set_name: str, colour_of: Mapping[str, str]
+) -> tuple[Figure, dict[str, Any]]:
+    """Draw Fig. 5, Cramér's V of adjacent layers, with the V of the paper's Fig. 4; under it V of all pairs.
+
+    colour_of: an experiment's colour, by title.
+    """
     rows, columns = grid_of(len(subjects), 3)
     figure = new_figure(4.2 * max(columns, 2), 3.6 + 3.9 * rows, f"Agreement of the layers' experts, {set_name}")
     above, below = figure.subfigures(2, 1, height_ratios=[3.6, 3.9 * rows])
     matrices = {subject.name: v_matrix(subject.assignments) for subject in subjects}
-    _draw_adjacent(above.subplots(), subjects, matrices)
+    _draw_adjacent(above.subplots(), subjects, matrices, colour_of)
     panels = below.subplots(rows, columns, squeeze=False).flat
     for axes, subject in zip(panels, subjects, strict=False):
         _draw_matrix(axes, matrices[subject.name], subject)
@@ -99,12 +104,14 @@ def agreement_figure(subjects: Sequence[Subject], set_name: str) -> tuple[Figure
     return figure, {"experiments": data, "paper": {"layers": paper.LAYERS, "cramers_v": paper.CRAMERS_V}}
 
 
-def _draw_adjacent(axes: Axes, subjects: Sequence[Subject], matrices: dict[str, np.ndarray]) -> None:
+def _draw_adjacent(
+    axes: Axes, subjects: Sequence[Subject], matrices: Mapping[str, np.ndarray], colour_of: Mapping[str, str]
+) -> None:
     names: list[str] = []
-    for i, subject in enumerate(subjects):
+    for subject in subjects:
         layers, values = subject.assignments.layers.tolist(), np.diag(matrices[subject.name], 1)
         names = max(names, [f"{a}–{b}" for a, b in zip(layers, layers[1:], strict=False)], key=len)
-        axes.plot(range(len(values)), values, "o-", color=COLOURS[i % len(COLOURS)], label=subject.title)
+        axes.plot(range(len(values)), values, "o-", color=colour_of[subject.title], label=subject.title)
     axes.set_xticks(range(len(names)), names)
     for encoder, style in (("omnirouter", "--"), ("switch", ":")):
         v = paper.CRAMERS_V[encoder]

@@ -1,7 +1,7 @@
 """The figures of several experiments on one set, side by side as in the paper."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,9 @@ from omnirouter.analysis.curves import (
 )
 from omnirouter.analysis.hearing import hearing_figure
 from omnirouter.analysis.load_figure import load_figure
-from omnirouter.analysis.plot import write_figure
+from omnirouter.analysis.plot import palette, write_figure
 from omnirouter.analysis.ribbons import Heard, ribbon_figure
-from omnirouter.analysis.set_figures import MEL_FILE
+from omnirouter.analysis.set_figures import MEL_FILE, MEL_PREFIX
 from omnirouter.analysis.subject import Subject, read_config, read_subject, title_of
 from omnirouter.data.errors import UserError
 from omnirouter.decoding.ctm import Word
@@ -38,21 +38,22 @@ def write_comparison(
             raise UserError(f"two experiments are called {name}: figures could not tell them apart")
     configs = {exp: read_config(exp) for exp in exps}
     metrics = {title_of(exp.name, config): read_metrics(exp) for exp, config in configs.items()}
+    colour_of = palette(metrics)
     moe = [exp for exp in exps if configs[exp].encoder != "dense"]
     subjects = [read_subject(exp, set_name) for exp in moe]
     output.mkdir(parents=True, exist_ok=True)
-    write_figure(output, "fig6_training_loss", *loss_figure(metrics))
+    write_figure(output, "fig6_training_loss", *loss_figure(metrics, colour_of))
     if not subjects:
         return ["Fig. 2 to 5: none of these experiments is a mixture of experts"]
     write_figure(output, "routing_in_training", *routing_in_training_figure(metrics))
     write_figure(output, "load", *load_figure({title_of(exp.name, configs[exp]): _all_sets(exp) for exp in moe}))
     _write_ribbons(output, moe, subjects, set_name)
-    _write_hearing(output, moe, subjects, set_name)
+    _write_hearing(output, moe, subjects, set_name, colour_of)
     layered = [subject for subject in subjects if len(subject.assignments.layers) > 1]
     if layered:
         write_figure(output, "fig4_contingency", *table_figure(layered, set_name, layers))
-        write_figure(output, "fig5_cramers_v", *agreement_figure(layered, set_name))
-    return _write_random_routing(output, moe, subjects, set_name)
+        write_figure(output, "fig5_cramers_v", *agreement_figure(layered, set_name, colour_of))
+    return _write_random_routing(output, moe, subjects, set_name, colour_of)
 
 
 def _all_sets(exp: Path) -> dict[str, Assignments]:
@@ -76,20 +77,24 @@ def _load_mels(path: Path) -> dict[str, np.ndarray]:
     if not path.exists():
         raise UserError(f"{path} does not exist; stage 7 makes it")
     with np.load(path) as arrays:
-        return dict(arrays)
+        return {name.removeprefix(MEL_PREFIX): matrix for name, matrix in arrays.items()}
 
 
-def _write_hearing(output: Path, exps: Sequence[Path], subjects: Sequence[Subject], set_name: str) -> None:
+def _write_hearing(
+    output: Path, exps: Sequence[Path], subjects: Sequence[Subject], set_name: str, colour_of: Mapping[str, str]
+) -> None:
     measured = {}
     for exp, subject in zip(exps, subjects, strict=True):
         path = exp / f"routing_{set_name}" / "hearing.json"
         if not path.exists():
             raise UserError(f"{path} does not exist; stage 7 makes it")
         measured[subject.title] = json.loads(path.read_text(encoding="utf-8"))
-    write_figure(output, "hearing", hearing_figure(measured, set_name), measured)
+    write_figure(output, "hearing", hearing_figure(measured, set_name, colour_of), measured)
 
 
-def _write_random_routing(output: Path, exps: Sequence[Path], subjects: Sequence[Subject], set_name: str) -> list[str]:
+def _write_random_routing(
+    output: Path, exps: Sequence[Path], subjects: Sequence[Subject], set_name: str, colour_of: Mapping[str, str]
+) -> list[str]:
     """Draw Fig. 3, whose many decodings are no part of any stage: without them it is left out."""
     paths = [exp / f"random_routing_{set_name}" / "wer.json" for exp in exps]
     missing = [path for path in paths if not path.exists()]
@@ -97,5 +102,5 @@ def _write_random_routing(output: Path, exps: Sequence[Path], subjects: Sequence
         command = f"python -m omnirouter.bin.random_routing --exp {missing[0].parent.parent} --data data/{set_name}"
         return [f"Fig. 3: {', '.join(map(str, missing))} does not exist; made by: {command}"]
     measured = {subject.title: read_random_routing(path) for subject, path in zip(subjects, paths, strict=True)}
-    write_figure(output, "fig3_random_routing", *random_routing_figure(measured, set_name))
+    write_figure(output, "fig3_random_routing", *random_routing_figure(measured, set_name, colour_of))
     return []

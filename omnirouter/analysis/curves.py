@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from omnirouter.analysis.plot import GREY, colours, new_figure, tidy
+from omnirouter.analysis.plot import GREY, new_figure, tidy
 from omnirouter.data.errors import UserError
 
 MOST_POINTS = 400  # of a curve; longer ones are averaged
@@ -25,8 +25,12 @@ def read_random_routing(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no JSON ({error}); run omnirouter.bin.random_routing again") from error
 
 
-def random_routing_figure(measured: Mapping[str, Mapping[str, Any]], set_name: str) -> tuple[Figure, dict[str, Any]]:
+def random_routing_figure(
+    measured: Mapping[str, Mapping[str, Any]], set_name: str, colour_of: Mapping[str, str]
+) -> tuple[Figure, dict[str, Any]]:
     """Draw Fig. 3: relative change of the WER over the share of tokens that go to random experts, by title.
+
+    colour_of: an experiment's colour, by title.
 
     UserError where experiments were measured with different options.
     """
@@ -38,15 +42,12 @@ def random_routing_figure(measured: Mapping[str, Mapping[str, Any]], set_name: s
     figure = new_figure(7.2, 4.8, f"Random routing, {set_name}")
     axes = figure.subplots()
     series = {title: _series(entry["points"]) for title, entry in measured.items()}
-    for colour, marker, (title, points) in zip(
-        colours(len(series)), MARKERS * len(series), series.items(), strict=False
-    ):
+    for marker, (title, points) in zip(MARKERS * len(series), series.items(), strict=False):
         p = [point["share"] for point in points]
         low, mean, high = ([point[key] for point in points] for key in ("lowest", "mean", "highest"))
-        axes.plot(
-            p, mean, marker=marker, color=colour, markersize=5, label=f"{title}: WER {points[0]['wer']:.2f} % at p = 0"
-        )
-        axes.fill_between(p, low, high, color=colour, alpha=0.2, lw=0)
+        label = f"{title}: WER {points[0]['wer']:.2f} % at p = 0"
+        axes.plot(p, mean, marker=marker, color=colour_of[title], markersize=5, label=label)
+        axes.fill_between(p, low, high, color=colour_of[title], alpha=0.2, lw=0)
     tidy(axes, "share p of tokens sent to a random expert", "relative change of the WER, %", _describe(first))
     axes.legend(fontsize=8, frameon=False)
     return figure, {"options": first, "experiments": series}
@@ -100,12 +101,15 @@ def thinned(values: Sequence[float], most: int = MOST_POINTS) -> list[float]:
     return [float(np.mean(values[i : i + size])) for i in range(0, len(values), size)]
 
 
-def loss_figure(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[Figure, dict[str, Any]]:
+def loss_figure(
+    metrics: Mapping[str, Sequence[Mapping[str, Any]]], colour_of: Mapping[str, str]
+) -> tuple[Figure, dict[str, Any]]:
     """Draw Fig. 6, the training CTC loss of experiments by title, and beside it their balance loss."""
     figure = new_figure(10.5, 4.6, "Training")
     losses, balances = figure.subplots(1, 2, width_ratios=[1.25, 1])
     data: dict[str, Any] = {}
-    for colour, (title, records) in zip(colours(len(metrics)), metrics.items(), strict=True):
+    for title, records in metrics.items():
+        colour = colour_of[title]
         names = ("step", "ctc_loss", "balance_loss")
         data[title] = {name: thinned([record[name] for record in records]) for name in names if name in records[0]}
         losses.plot(data[title]["step"], data[title]["ctc_loss"], color=colour, lw=1.2, label=title)
@@ -131,8 +135,10 @@ def routing_in_training_figure(
     for (load_axes, entropy_axes), (title, records) in zip(panels.T, moe.items(), strict=True):
         data[title] = _layer_curves(records)
         _draw_layers(load_axes, entropy_axes, data[title])
-        tidy(load_axes, "", "busiest and idlest expert, % of tokens", title)
-        tidy(entropy_axes, "training step", "entropy of the router, nats")
+        tidy(load_axes, title=title)
+        tidy(entropy_axes, "training step")
+    panels[0, 0].set_ylabel("busiest (line) and idlest (dots)\nexpert, % of tokens; dashes: 1/N")
+    panels[1, 0].set_ylabel("entropy of the router, nats; dashes: ln N")
     panels[0, -1].legend(title="layer", loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
     return figure, data
 

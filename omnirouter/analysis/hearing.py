@@ -89,10 +89,10 @@ def hearing_table(hearings: Sequence[Hearing]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def hearing_figure(measured: Mapping[str, Mapping[str, Any]], set_name: str) -> Figure:
+def hearing_figure(measured: Mapping[str, Mapping[str, Any]], set_name: str, colour_of: Mapping[str, str]) -> Figure:
     """Draw, for each kind of label, how much the experts of each layer tell of it.
 
-    measured: what `as_json` gives, by the experiment's title.
+    measured: what `as_json` gives, by the experiment's title; colour_of: its colour.
     """
     kinds = list(dict.fromkeys(kind for experiment in measured.values() for kind in experiment))
     rows, columns = grid_of(len(kinds), 3)
@@ -100,9 +100,9 @@ def hearing_figure(measured: Mapping[str, Mapping[str, Any]], set_name: str) -> 
     figure = new_figure(3.9 * max(columns, 2), 3.0 * rows + 1.0, title)
     panels = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
     for axes, kind in zip(panels, kinds, strict=False):
-        for colour, (name, experiment) in zip(colours(len(measured)), measured.items(), strict=True):
+        for name, experiment in measured.items():
             if kind in experiment:
-                _draw_kind(axes, experiment[kind]["layers"], colour, name)
+                _draw_kind(axes, experiment[kind]["layers"], colour_of[name], name)
         values = max(experiment[kind]["values"] for experiment in measured.values() if kind in experiment)
         tidy(
             axes,

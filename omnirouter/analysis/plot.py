@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,12 @@ def colours(count: int) -> list[str]:
         return list(COLOURS[:count])
     shades = matplotlib.colormaps["turbo"].resampled(count)
     return [matplotlib.colors.to_hex(shades(i)) for i in range(count)]
+
+
+def palette(titles: Iterable[str]) -> dict[str, str]:
+    """One colour for each experiment, by title, the same in all figures that are given the same titles."""
+    listed = list(titles)
+    return dict(zip(listed, colours(len(listed)), strict=True))
 
 
 def new_figure(width_in: float, height_in: float, title: str) -> Figure:

@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from omnirouter.analysis.matching import matched_experts
-from omnirouter.analysis.plot import colours, new_figure
+from omnirouter.analysis.plot import GREY, colours, new_figure
 from omnirouter.analysis.subject import Subject
 from omnirouter.data.fbank import FRAMES_PER_S
 from omnirouter.decoding.ctm import Word
 
+SECONDS_A_LETTER = 0.035  # that a printed letter takes
 SHOWN_RANGE = 11.0  # nats of log-mel energy below the loudest that the spectrogram shows: 48 dB
 
 
@@ -42,7 +43,7 @@ def ribbon_figure(heard: Heard, subjects: Sequence[Subject], set_name: str) -> t
     """Draw one utterance, with a ribbon for each experiment, and return the figure and its data."""
     length_s = len(heard.mel) / FRAMES_PER_S
     rows = {"phones": heard.phones, "words": heard.words} if heard.phones else {"words": heard.words}
-    heights = [1.6, *(0.5 + 0.17 * len(subject.assignments.layers) for subject in subjects), *[0.25] * len(rows)]
+    heights = [1.6, *(0.5 + 0.17 * len(subject.assignments.layers) for subject in subjects), *[0.35] * len(rows)]
     title = f"{heard.utt_id} of {set_name}: experts by layer and time"
     figure = new_figure(min(22.0, max(7.5, 3.0 + 2.4 * length_s)), 1.1 + sum(heights), title)
     panels = list(figure.subplots(len(heights), 1, sharex=True, height_ratios=heights))
@@ -91,15 +92,20 @@ def _draw_ribbon(axes: Axes, subject: Subject, utt_id: str) -> dict[str, Any]:
 
 
 def _draw_words(axes: Axes, words: Sequence[Word], length_s: float, name: str) -> None:
-    """Print each word (or phone) over the time in which it is heard."""
+    """Print each word (or phone) over the time in which it is heard, at two heights in turn where it is narrow."""
     axes.set_xlim(0, length_s)
     axes.set_ylim(0, 1)
     axes.set_yticks([])
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+    axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8, labelpad=12)
     for i, word in enumerate(words):
         axes.axvspan(word.start_s, word.start_s + word.duration_s, color="#dddddd" if i % 2 else "#c8c8c8", lw=0)
         middle_s = word.start_s + word.duration_s / 2
-        axes.text(middle_s, 0.5, word.text, ha="center", va="center", fontsize=8)
+        is_narrow = word.duration_s < SECONDS_A_LETTER * len(word.text)
+        height = (0.75 if i % 2 else 0.25) if is_narrow else 0.5
+        room = middle_s / length_s
+        side = "left" if room < 0.05 else "right" if room > 0.95 else "center"
+        at_s = {"left": word.start_s, "right": word.start_s + word.duration_s, "center": middle_s}[side]
+        axes.text(at_s, height, word.text, ha=side, va="center", fontsize=8)
     if not words:
-        axes.text(length_s / 2, 0.5, "(no aligned transcript)", ha="center", va="center", fontsize=8, color="#888888")
+        axes.text(length_s / 2, 0.5, "(not aligned)", ha="center", va="center", fontsize=8, color=GREY)

@@ -10,7 +10,7 @@ from omnirouter.analysis.agreement_figures import agreement_figure, table_figure
 from omnirouter.analysis.assignments import write_assignments
 from omnirouter.analysis.hearing import as_json, hear, hearing_figure, hearing_table, profile_figure
 from omnirouter.analysis.labels import PHONES, set_labels
-from omnirouter.analysis.plot import write_figure
+from omnirouter.analysis.plot import palette, write_figure
 from omnirouter.analysis.ribbons import Heard, choose_utterances, ribbon_figure
 from omnirouter.analysis.routing import SetRouting, routing_json, routing_table
 from omnirouter.analysis.subject import Subject
@@ -21,7 +21,7 @@ from omnirouter.data.tokenizer import Tokenizer
 from omnirouter.decoding.alignment import path_words
 from omnirouter.decoding.ctm import read_ctm
 
-MEL_FILE = "mel.npz"
+MEL_FILE, MEL_PREFIX = "mel.npz", "mel_"
 """Features of the utterances that Fig. 2 shows, for figures of several experiments."""
 
 
@@ -55,7 +55,7 @@ def write_set(
     _write_ribbons(folder, subject, routing, tokenizer, data_dir, shown)
     if len(routing.assignments.layers) > 1:
         write_figure(folder, "fig4_contingency", *table_figure([subject], data_dir.name, layers))
-        write_figure(folder, "fig5_cramers_v", *agreement_figure([subject], data_dir.name))
+        write_figure(folder, "fig5_cramers_v", *agreement_figure([subject], data_dir.name, palette([subject.title])))
     _write_hearing(folder, subject, routing, tokenizer, data_dir)
 
 
@@ -75,7 +75,7 @@ def _write_ribbons(
         words = path_words(path, tokenizer, routing.assignments.token_s)
         heard = Heard(utterance.utt_id, mel, words, phones.get(utterance.utt_id, []))
         write_figure(folder, f"fig2_{utterance.utt_id}", *ribbon_figure(heard, [subject], data_dir.name))
-        mels[utterance.utt_id] = mel.astype(np.float16)
+        mels[MEL_PREFIX + utterance.utt_id] = mel.astype(np.float16)
     np.savez_compressed(folder / MEL_FILE, **mels)
 
 
@@ -84,7 +84,8 @@ def _write_hearing(folder: Path, subject: Subject, routing: SetRouting, tokenize
     hearings = hear(routing.assignments, labels)
     (folder / "hearing.txt").write_text(hearing_table(hearings), encoding="utf-8")
     measured = as_json(hearings)
-    write_figure(folder, "hearing", hearing_figure({subject.title: measured}, data_dir.name), measured)
+    figure = hearing_figure({subject.title: measured}, data_dir.name, palette([subject.title]))
+    write_figure(folder, "hearing", figure, measured)
     profile = profile_figure(routing.assignments, labels, hearings, f"{subject.title}, {data_dir.name}")
     if profile is not None:
         write_figure(folder, "hearing_profile", *profile)
