@@ -1,6 +1,6 @@
 """Aligned transcripts of scored sets, read back from `score/per_utt`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ class Alignment:
 def read_alignments(path: Path) -> dict[str, Alignment]:
     """Read a `per_utt` by utterance id; `UserError` with the line if it is not as scoring writes it."""
     alignments = {}
-    for number, (utt_id, rows) in _utterances(path):
+    for utt_id, (number, rows) in _rows(path).items():
         try:
             alignments[utt_id] = _alignment(rows["ref"], rows["hyp"], rows["op"])
         except (KeyError, ValueError) as error:
@@ -52,15 +52,14 @@ def check_same_references(sets: Mapping[Path, Mapping[str, Alignment]]) -> None:
             )
 
 
-def _utterances(path: Path) -> Iterator[tuple[int, tuple[str, dict[str, Sequence[str]]]]]:
-    """Yield the number of an utterance's first line, and its id with its lines' words by their second column."""
-    found: dict[str, tuple[int, dict[str, Sequence[str]]]] = {}
+def _rows(path: Path) -> dict[str, tuple[int, dict[str, list[str]]]]:
+    """Return, by utterance, the number of its first line, and the words of its lines by their second column."""
+    found: dict[str, tuple[int, dict[str, list[str]]]] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         if words := line.split():
             _, rows = found.setdefault(words[0], (number, {}))
             rows["".join(words[1:2])] = words[2:]
-    for utt_id, (number, rows) in found.items():
-        yield number, (utt_id, rows)
+    return found
 
 
 def _alignment(ref: Sequence[str], hyp: Sequence[str], operations: Sequence[str]) -> Alignment:

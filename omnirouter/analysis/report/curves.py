@@ -1,16 +1,14 @@
 """Curves of trainings for the report, from their `metrics.jsonl`."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from omnirouter.analysis.curves import MOST_POINTS, thinned
 from omnirouter.data.errors import UserError
-
-MOST_POINTS = 400  # more than a chart has room for
 
 
 @dataclass(frozen=True)
@@ -39,17 +37,17 @@ CURVES = (
 
 def read_curves(experiments: Sequence[Path]) -> list[dict[str, Any]]:
     """Return the curves that any of the experiments has, each with a series of steps and values an experiment."""
-    lines = [read_metrics(path / "metrics.jsonl") for path in experiments]
+    lines = [read_lines(path / "metrics.jsonl") for path in experiments]
     curves = []
     for curve in CURVES:
-        series = [thinned([(line["step"], curve.value_of(line)) for line in training]) for training in lines]
+        series = [make_series([(line["step"], curve.value_of(line)) for line in training]) for training in lines]
         if any(one["x"] for one in series):
             curves.append({"title": curve.title, "log": curve.is_log, "series": series})
     return curves
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a `metrics.jsonl`: none where there is no such file; `UserError` for another line."""
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a `metrics.jsonl`, validations too: none where there is no such file; `UserError` for another line."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     parsed = []
     for number, line in enumerate(lines, start=1):
@@ -61,9 +59,10 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return parsed
 
 
-def thinned(points: Sequence[tuple[int, float | None]], most: int = MOST_POINTS) -> dict[str, list[float]]:
-    """Return steps `x` and values `y`, at most so many: means over runs of neighbours; what is not finite is left."""
-    kept = np.array([(x, y) for x, y in points if y is not None and np.isfinite(y)], dtype=float).reshape(-1, 2)
-    runs = np.array_split(kept, min(most, len(kept))) if len(kept) else []
-    means = [run.mean(axis=0) for run in runs]
-    return {"x": [round(float(x), 1) for x, _ in means], "y": [float(f"{y:.5g}") for _, y in means]}
+def make_series(points: Sequence[tuple[int, float | None]], most: int = MOST_POINTS) -> dict[str, list[float]]:
+    """Return steps `x` and values `y`, at most so many: means of neighbours. Values that are not finite are left out."""
+    kept = [(x, y) for x, y in points if y is not None and math.isfinite(y)]
+    if not kept:
+        return {"x": [], "y": []}
+    steps, values = (thinned(column, most) for column in zip(*kept, strict=True))
+    return {"x": [round(step, 1) for step in steps], "y": [float(f"{value:.5g}") for value in values]}

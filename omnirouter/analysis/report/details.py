@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from omnirouter.analysis.assignments import read_assignments
 from omnirouter.analysis.matching import matched_experts
 from omnirouter.analysis.report.alignments import Alignment, read_alignments
 from omnirouter.analysis.report.scripts import characters
-from omnirouter.data.fields import build, load_yaml
+from omnirouter.analysis.subject import read_subject
 from omnirouter.decoding.ctm import Word, read_ctm
 from omnirouter.decoding.folders import split_name
-from omnirouter.models.config import ModelConfig, routing_plan
 
 TICKS_PER_S = 100  # of word times
 
@@ -32,14 +30,14 @@ class Decoded:
     """Of each token of an utterance, int (MoE layers, tokens), by names matched between layers (as the paper's Fig. 2
     matches colours); empty without an analysis of the routing."""
     layers: dict[str, Any] | None
-    """Numbers of the MoE layers, their experts, and the seconds of a token."""
+    """Numbers of the MoE layers, how many names their experts have, and the seconds of a token."""
 
 
 def read_decoded(experiment: Path, set_name: str) -> Decoded:
     """Read an experiment's results on a set: the scores have to be there."""
     score = experiment / f"decode_{set_name}/score"
     data_name, _ = split_name(f"decode_{set_name}")
-    experts, layers = _experts(experiment, experiment / f"routing_{data_name}/experts.npz")
+    experts, layers = _experts(experiment, data_name)
     return Decoded(
         score=score,
         alignments=read_alignments(score / "per_utt"),
@@ -53,15 +51,17 @@ def read_decoded(experiment: Path, set_name: str) -> Decoded:
 def detail(decoded: Decoded, utt_id: str) -> dict[str, Any]:
     """Return an utterance's hypothesis and operations, times of words where they are known, and experts by layer.
 
-    Times are start and duration of each word in hundredths of a second; the experts of a layer are `characters`,
-    one a token.
+    Times are start and duration of each word in hundredths of a second, left out where they are those of other words (of
+    an earlier decoding); the experts of a layer are `characters`, one a token.
     """
     alignment = decoded.alignments[utt_id]
     found: dict[str, Any] = {"hyp": " ".join(alignment.hyp), "ops": alignment.operations}
-    for name, words in (("ref_times", decoded.ref_words.get(utt_id)), ("hyp_times", decoded.hyp_words.get(utt_id))):
-        if words:
-            found[name] = [(round(w.start_s * TICKS_PER_S), round(w.duration_s * TICKS_PER_S)) for w in words]
-            found[name.replace("times", "words")] = " ".join(word.text for word in words)
+    timed = {"ref": (decoded.ref_words, alignment.ref), "hyp": (decoded.hyp_words, alignment.hyp)}
+    for side, (words_of, expected) in timed.items():
+        words = words_of.get(utt_id, ())
+        if words and [word.text for word in words] == expected:
+            times = [(round(w.start_s * TICKS_PER_S), round(w.duration_s * TICKS_PER_S)) for w in words]
+            found[f"{side}_times"] = times
     if utt_id in decoded.experts:
         found["experts"] = [characters(row) for row in decoded.experts[utt_id]]
     return found
@@ -71,14 +71,13 @@ def _words(path: Path) -> Mapping[str, Sequence[Word]]:
     return read_ctm(path) if path.is_file() else {}
 
 
-def _experts(experiment: Path, path: Path) -> tuple[Mapping[str, np.ndarray], dict[str, Any] | None]:
+def _experts(experiment: Path, data_name: str) -> tuple[Mapping[str, np.ndarray], dict[str, Any] | None]:
     """Return the experts by utterance, and what the page says of the layers."""
-    if not path.is_file():
+    if not (experiment / f"routing_{data_name}/experts.npz").is_file():
         return {}, None
-    found = read_assignments(path)
-    config = experiment / "config.yaml"
-    plan = routing_plan(build(ModelConfig, load_yaml(config)["model"], f"{config}: model"))
-    matched_LT = matched_experts(found, [plan[layer - 1].router for layer in found.layers])
+    subject = read_subject(experiment, data_name)
+    found = subject.assignments
+    matched_LT = matched_experts(found, subject.routers)
     layers = {"layers": found.layers.tolist(), "names": int(matched_LT.max(initial=0)) + 1, "token_s": found.token_s}
     bounds = zip(found.utt_ids.tolist(), found.offsets, found.offsets[1:], strict=False)
     return {utt_id: matched_LT[:, start:end] for utt_id, start, end in bounds}, layers

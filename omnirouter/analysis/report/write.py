@@ -44,11 +44,10 @@ def write_report(experiments: Sequence[Path], output: Path, options: ReportOptio
     _check_folders(experiments, output)
     names = set_names(experiments, options.sets)
     _check_data_dirs(options.data_dirs, names)
-    sets = [
-        ReportedSet(name, number, [path if is_scored(path, name) else None for path in experiments], directory)
-        for number, name in enumerate(names)
-        for directory in [_data_dir(experiments, name, options)]
-    ]
+    sets = []
+    for number, name in enumerate(names):
+        scored = [path if is_scored(path, name) else None for path in experiments]
+        sets.append(ReportedSet(name, number, scored, _data_dir(experiments, data_name(name), options)))
     with atomic_dir(output) as folder:
         shutil.copytree(SITE, folder, dirs_exist_ok=True)
         (folder / "data").mkdir()
@@ -88,11 +87,11 @@ def _check_data_dirs(data_dirs: Sequence[Path], names: Sequence[str]) -> None:
             raise UserError(f"--data {path}: {path.resolve().name} is none of the sets reported: {', '.join(names)}")
 
 
-def _data_dir(experiments: Sequence[Path], set_name: str, options: ReportOptions) -> Path | None:
-    """Return where the data of a set are; None if not found and not asked for."""
-    named = [path for path in options.data_dirs if path.resolve().name == data_name(set_name)]
-    beside = [path.resolve().parents[1] / "data" / data_name(set_name) for path in experiments]
+def _data_dir(experiments: Sequence[Path], name: str, options: ReportOptions) -> Path | None:
+    """Return where the data directory of a name is; None if not found and not asked for."""
+    named = [path for path in options.data_dirs if path.resolve().name == name]
+    beside = [path.resolve().parents[1] / "data" / name for path in experiments]
     found = next((path for path in [*named, *beside] if (path / "wav.scp").is_file()), None)
     if found is None and options.with_audio:
-        raise UserError(f"no data directory of {data_name(set_name)}: name it with --data, or give --no-audio")
+        raise UserError(f"no data directory of {name}: name it with --data, or give --no-audio")
     return found

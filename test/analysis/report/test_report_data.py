@@ -9,7 +9,7 @@ import soundfile
 
 from omnirouter.analysis.report.alignments import Alignment, check_same_references, read_alignments
 from omnirouter.analysis.report.audio import outline, write_sounds
-from omnirouter.analysis.report.curves import read_curves, thinned
+from omnirouter.analysis.report.curves import make_series, read_curves
 from omnirouter.analysis.report.scripts import characters, read_script, write_script
 from omnirouter.data.datadir import Utterance
 from omnirouter.data.errors import UserError
@@ -74,8 +74,8 @@ def test_curves_of_dense_and_routed_trainings(tmp_path, make_experiment, tiny_da
 
 def test_thinned_curves_are_means_of_neighbours():
     points = [(1, 1.0), (2, 3.0), (3, float("nan")), (4, None), (5, 5.0), (6, 7.0)]
-    assert thinned(points, most=2) == {"x": [1.5, 5.5], "y": [2, 6]}
-    assert thinned(points, most=9) == {"x": [1, 2, 5, 6], "y": [1, 3, 5, 7]}
+    assert make_series(points, most=2) == {"x": [1.5, 5.5], "y": [2, 6]}
+    assert make_series(points, most=9) == {"x": [1, 2, 5, 6], "y": [1, 3, 5, 7]}
 
 
 def test_a_broken_line_of_metrics_is_named(tmp_path):

@@ -18,13 +18,14 @@ async function showDetail() {
   const one = piece[utterance % about.piece];
   const same = place.dataset.shown === `${set}/${utterance}`;
   const player = same && document.getElementById("player") ? document.getElementById("player") : audioPlayer(about, list);
-  if (!same) document.querySelector("audio#player")?.pause(); // else it would go on, unseen
   place.dataset.shown = `${set}/${utterance}`;
   const mine = one.experiments[experiment];
+  const step = document.activeElement?.dataset.step;
   const readout = element("output", { className: "readout" });
   const timeline = element("div", { className: "timeline" });
   place.replaceChildren(detailHead(list, mine), player, timeline, readout, ...comparisons(list, one));
-  if (mine?.experts) readout.before(expertLegend(about.layers[experiment].names, "expert (named alike where layers match best)"));
+  place.querySelector(`[data-step="${step}"]`)?.focus(); // the buttons are new, the keyboard's focus stays
+  if (mine?.experts) readout.before(expertLegend(about.layers[experiment].names, "expert, named by the best match between layers"));
   connectTimeline(player, timeline, timelineView(about, list, one), readout);
 }
 
@@ -35,6 +36,7 @@ function detailHead(list, mine) {
   facts.push(mine ? `${name}: ${errorSummary(mine.ops)}` : `${name}: not scored on this set`);
   const step = (label, by) => {
     const button = element("button", { type: "button" }, label);
+    button.dataset.step = by;
     button.onclick = guarded(() => stepUtterance(by));
     return button;
   };
@@ -77,9 +79,9 @@ function timelineView(about, list, one) {
   const { utterance, experiment } = REPORT.state;
   const mine = one.experiments[experiment] ?? {};
   const layers = about.layers[experiment];
-  const rows = [["ref", "D"], ["hyp", "I"]]
+  const rows = [["ref", "D", list.texts[utterance]], ["hyp", "I", mine.hyp]]
     .filter(([side]) => mine[`${side}_times`])
-    .map(([side, lone]) => ({ label: side, words: timedWords(mine, side, lone) }));
+    .map(([side, lone, text]) => ({ label: side, words: timedWords(mine, side, lone, text.split(" ")) }));
   const ends = rows.flatMap((row) => row.words.map((word) => word.end_s));
   const routed = mine.experts ? mine.experts[0].length * layers.token_s : 0;
   return {
@@ -89,11 +91,10 @@ function timelineView(about, list, one) {
 }
 
 // Words with their times; wrong are those that the alignment changes, found by going along its operations.
-function timedWords(mine, side, lone) {
+function timedWords(mine, side, lone, texts) {
   const operations = [...mine.ops].filter((operation) => operation === "C" || operation === "S" || operation === lone);
-  const texts = mine[`${side}_words`].split(" ");
   return mine[`${side}_times`].map(([start, length], i) => ({
-    start_s: start / 100, end_s: (start + length) / 100, text: texts[i], wrong: (operations[i] ?? "C") !== "C",
+    start_s: start / 100, end_s: (start + length) / 100, text: texts[i], wrong: operations[i] !== "C",
   }));
 }
 

@@ -156,10 +156,10 @@ function agreementChart(figure) {
 function gallery(names, folder) {
   const pictures = names.map((name) => {
     const source = `${folder}/${encodeURIComponent(name)}.png`;
-    const caption = name.replaceAll("_", " ");
+    const caption = name.replace(/^fig(\d)_/, "Fig. $1: ");
     const picture = element("img", { src: source, alt: caption, loading: "lazy" });
     const link = element("a", { href: source }, picture);
     return element("figure", { className: "card" }, link, element("figcaption", {}, caption));
   });
-  return element("div", { className: "charts wide" }, ...pictures);
+  return element("div", { className: "charts gallery" }, ...pictures);
 }
