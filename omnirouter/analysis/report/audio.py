@@ -16,8 +16,8 @@ from omnirouter.data.jobs import available_cores
 
 SAMPLE_RATE_HZ = 16000
 OUTLINE_HZ = 80
-MOST_OUTLINE_POINTS = 400
-OUTLINE_LEVELS = 64
+MOST_OUTLINE_POINTS = 300
+OUTLINE_LEVELS = 32
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ def write_sounds(utterances: Sequence[Utterance], folder: Path) -> Iterable[Soun
 
 
 def outline(samples: np.ndarray) -> str:
-    """Return the greatest amplitudes of stretches of a waveform (frames,), relative to its greatest, 0 to 63.
+    """Return the greatest amplitudes of stretches of a waveform (frames,), relative to its greatest, 0 to 31.
 
-    As `characters`: 80 a second, or 400 in all if that is fewer.
+    As `characters`: 80 a second, or 300 in all if that is fewer.
     """
     points = min(max(1, round(len(samples) / SAMPLE_RATE_HZ * OUTLINE_HZ)), MOST_OUTLINE_POINTS)
     peaks = np.array([np.abs(part).max(initial=0.0) for part in np.array_split(samples, points)])

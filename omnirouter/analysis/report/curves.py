@@ -47,7 +47,7 @@ def read_curves(experiments: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a `metrics.jsonl`, validations too: none where there is no such file; `UserError` for another line."""
+    """Return all lines of a `metrics.jsonl`, none without such a file; `UserError` for one that is no record."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     parsed = []
     for number, line in enumerate(lines, start=1):
@@ -60,7 +60,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def make_series(points: Sequence[tuple[int, float | None]], most: int = MOST_POINTS) -> dict[str, list[float]]:
-    """Return steps `x` and values `y`, at most so many: means of neighbours. Values that are not finite are left out."""
+    """Return steps `x` and values `y`, at most so many: means of neighbours, without what is not finite."""
     kept = [(x, y) for x, y in points if y is not None and math.isfinite(y)]
     if not kept:
         return {"x": [], "y": []}

@@ -51,8 +51,8 @@ def read_decoded(experiment: Path, set_name: str) -> Decoded:
 def detail(decoded: Decoded, utt_id: str) -> dict[str, Any]:
     """Return an utterance's hypothesis and operations, times of words where they are known, and experts by layer.
 
-    Times are start and duration of each word in hundredths of a second, left out where they are those of other words (of
-    an earlier decoding); the experts of a layer are `characters`, one a token.
+    Times are, for each word, hundredths of a second since the one before began, and of its duration; left out where
+    they are those of other words (an earlier decoding's). The experts of a layer are `characters`, one a token.
     """
     alignment = decoded.alignments[utt_id]
     found: dict[str, Any] = {"hyp": " ".join(alignment.hyp), "ops": alignment.operations}
@@ -60,8 +60,9 @@ def detail(decoded: Decoded, utt_id: str) -> dict[str, Any]:
     for side, (words_of, expected) in timed.items():
         words = words_of.get(utt_id, ())
         if words and [word.text for word in words] == expected:
-            times = [(round(w.start_s * TICKS_PER_S), round(w.duration_s * TICKS_PER_S)) for w in words]
-            found[f"{side}_times"] = times
+            ticks = (np.array([(w.start_s, w.duration_s) for w in words]) * TICKS_PER_S).round().astype(int)
+            ticks[:, 0] = np.diff(ticks[:, 0], prepend=0)
+            found[f"{side}_times"] = ticks.ravel().tolist()
     if utt_id in decoded.experts:
         found["experts"] = [characters(row) for row in decoded.experts[utt_id]]
     return found

@@ -46,7 +46,7 @@ def is_scored(experiment: Path, set_name: str) -> bool:
 def result_tables(experiments: Sequence[Path], sets: Sequence[str], headline: str) -> dict[str, Any]:
     """Return the rows of the table of results and of that of means over seeds, as `exp/RESULTS.md` has them.
 
-    `rate` of a row holds the leading rate and its interval as numbers, or nothing; `experiment` the experiment's number.
+    `rate` of a row is the leading rate and its interval as numbers, or nothing; `experiment` the experiment's number.
     `more` names the columns that few readers need.
     """
     names, rate = experiment_names(experiments), HEADLINES[headline]

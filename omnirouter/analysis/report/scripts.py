@@ -14,7 +14,8 @@ def write_script(folder: Path, name: str, value: Any) -> None:
 
     The page unpacks it without evaluating it, whatever characters it holds.
     """
-    packed = base64.b64encode(zlib.compress(json.dumps(value, ensure_ascii=False, allow_nan=False).encode()))
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    packed = base64.b64encode(zlib.compress(text.encode()))
     (folder / f"{name}.js").write_text(f'REPORT.receive("{name}", "{packed.decode()}");\n', encoding="ascii")
 
 

@@ -52,7 +52,9 @@ def _metrics(encoder: str) -> list[dict]:
     for step in (10, 20, 30):
         agreement = {"1": {"cramers_v": None}, "2": {"cramers_v": 0.2}, "3": {"cramers_v": 0.4}}
         routing = {} if encoder == "dense" else {"routing": agreement}
-        lines.append({"step": step, "ctc_loss": 100 / step, "balance_loss": 0.0 if encoder == "dense" else 6.0, **routing})
+        lines.append(
+            {"step": step, "ctc_loss": 100 / step, "balance_loss": 0.0 if encoder == "dense" else 6.0, **routing}
+        )
     return [*lines, {"step": 30, "valid": {"wer": 12.5}}]
 
 

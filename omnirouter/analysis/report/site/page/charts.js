@@ -88,7 +88,8 @@ function chartLine(one, scales) {
 }
 
 function followPointer(svg, about, series, scales, readout) {
-  const cursor = drawn("line", { class: "cursor", y1: CHART.top, y2: CHART.height - CHART.bottom, visibility: "hidden" });
+  const ends = { y1: CHART.top, y2: CHART.height - CHART.bottom };
+  const cursor = drawn("line", { class: "cursor", ...ends, visibility: "hidden" });
   svg.append(cursor);
   svg.onpointermove = (event) => {
     const step = scales.at(event.clientX - svg.getBoundingClientRect().left);

@@ -17,7 +17,7 @@ async function showDetail() {
   if (now.set !== set || now.utterance !== utterance || now.experiment !== experiment) return;
   const one = piece[utterance % about.piece];
   const same = place.dataset.shown === `${set}/${utterance}`;
-  const player = same && document.getElementById("player") ? document.getElementById("player") : audioPlayer(about, list);
+  const player = (same && document.getElementById("player")) || audioPlayer(about, list);
   place.dataset.shown = `${set}/${utterance}`;
   const mine = one.experiments[experiment];
   const step = document.activeElement?.dataset.step;
@@ -25,13 +25,17 @@ async function showDetail() {
   const timeline = element("div", { className: "timeline" });
   place.replaceChildren(detailHead(list, mine), player, timeline, readout, ...comparisons(list, one));
   place.querySelector(`[data-step="${step}"]`)?.focus(); // the buttons are new, the keyboard's focus stays
-  if (mine?.experts) readout.before(expertLegend(about.layers[experiment].names, "expert, named by the best match between layers"));
+  if (mine?.experts) {
+    const { names } = about.layers[experiment];
+    readout.before(expertLegend(names, "expert, named by the best match between layers"));
+  }
   connectTimeline(player, timeline, timelineView(about, list, one), readout);
 }
 
 function detailHead(list, mine) {
   const { utterance, experiment } = REPORT.state;
-  const facts = [list.speakers[utterance], list.lengths_s[utterance] ? `${rounded(list.lengths_s[utterance], 2)} s` : ""];
+  const length_s = list.lengths_s[utterance];
+  const facts = [list.speakers[utterance], length_s ? `${rounded(length_s, 2)} s` : ""];
   const name = REPORT.index.experiments[experiment];
   facts.push(mine ? `${name}: ${errorSummary(mine.ops)}` : `${name}: not scored on this set`);
   const step = (label, by) => {
@@ -53,7 +57,8 @@ function errorSummary(operations) {
   const errors = operations.length - count("C");
   const kinds = ["S", "I", "D"].filter(count).map((letter) => plural(count(letter), MARKS[letter]));
   const rate = rounded(percent(errors, words));
-  return `${plural(errors, "error")} in ${plural(words, "word")} (WER ${rate} %)${kinds.length ? `: ${kinds.join(", ")}` : ""}`;
+  const sum = `${plural(errors, "error")} in ${plural(words, "word")} (WER ${rate} %)`;
+  return kinds.length ? `${sum}: ${kinds.join(", ")}` : sum;
 }
 
 function audioPlayer(about, list) {
@@ -93,9 +98,12 @@ function timelineView(about, list, one) {
 // Words with their times; wrong are those that the alignment changes, found by going along its operations.
 function timedWords(mine, side, lone, texts) {
   const operations = [...mine.ops].filter((operation) => operation === "C" || operation === "S" || operation === lone);
-  return mine[`${side}_times`].map(([start, length], i) => ({
-    start_s: start / 100, end_s: (start + length) / 100, text: texts[i], wrong: operations[i] !== "C",
-  }));
+  const times = mine[`${side}_times`]; // since the word before began, and long, in hundredths of a second
+  let start = 0;
+  return texts.map((text, i) => {
+    start += times[2 * i];
+    return { start_s: start / 100, end_s: (start + times[2 * i + 1]) / 100, text, wrong: operations[i] !== "C" };
+  });
 }
 
 function connectTimeline(player, place, view, readout) {
@@ -120,16 +128,16 @@ function connectTimeline(player, place, view, readout) {
 
 function comparisons(list, one) {
   const { utterance, experiment } = REPORT.state;
-  const others = one.experiments.map((other, number) => [other, number]).filter(([other, n]) => other && n !== experiment);
-  const parts = [];
-  if (one.experiments[experiment]) parts.push(alignment(list.texts[utterance], one.experiments[experiment]), marksLegend());
-  if (others.length) parts.push(element("h4", {}, "Other experiments"));
-  for (const [other, number] of others) {
+  const text = list.texts[utterance];
+  const mine = one.experiments[experiment];
+  const parts = mine ? [alignment(text, mine), marksLegend()] : [];
+  one.experiments.forEach((other, number) => {
+    if (!other || number === experiment) return;
     const choose = element("button", { type: "button" }, lineSample(number), ` ${REPORT.index.experiments[number]}`);
     choose.onclick = guarded(() => chooseExperiment(number));
-    const head = element("p", { className: "note" }, choose, ` ${errorSummary(other.ops)}`);
-    parts.push(head, alignment(list.texts[utterance], other));
-  }
+    const head = element("p", { className: "note other" }, choose, ` ${errorSummary(other.ops)}`);
+    parts.push(head, alignment(text, other));
+  });
   return parts;
 }
 
@@ -139,17 +147,27 @@ function alignment(text, mine) {
   const columns = [...mine.ops].map((operation) => {
     const top = operation === "I" ? null : ref.shift();
     const bottom = operation === "D" ? null : hyp.shift();
-    if (operation === "C") return element("li", { className: "C" }, element("span", {}, top), element("span", { ariaHidden: "true" }, bottom));
-    const spoken = element("span", { className: "hidden" }, `${MARKS[operation]}: ${top ?? "nothing"} became ${bottom ?? "nothing"}`);
-    const seen = [top ?? "∅", bottom ?? "∅", operation].map((part, i) =>
-      element(i === 2 ? "b" : "span", { ariaHidden: "true", className: part === "∅" ? "none" : "" }, part));
-    return element("li", { className: operation, title: MARKS[operation] }, spoken, ...seen);
+    return operation === "C" ? correctWord(top) : wrongWord(operation, top, bottom);
   });
-  const label = "Reference over hypothesis";
-  return element("ol", { className: "alignment", ariaLabel: label }, ...columns);
+  return element("ol", { className: "alignment", ariaLabel: "Reference over hypothesis" }, ...columns);
+}
+
+function correctWord(word) {
+  return element("li", { className: "C" }, element("span", {}, word), element("span", { ariaHidden: "true" }, word));
+}
+
+function wrongWord(operation, top, bottom) {
+  const said = `${MARKS[operation]}: ${top ?? "nothing"} became ${bottom ?? "nothing"}`;
+  const shown = [top, bottom].map((word) =>
+    element("span", { ariaHidden: "true", className: word === null ? "none" : "" }, word ?? "∅"));
+  const mark = element("b", { ariaHidden: "true" }, operation);
+  const spoken = element("span", { className: "hidden" }, said);
+  return element("li", { className: operation, title: MARKS[operation] }, spoken, ...shown, mark);
 }
 
 function marksLegend() {
-  const items = ["S", "I", "D"].map((letter) => element("li", { className: letter }, element("b", {}, letter), ` ${MARKS[letter]}`));
-  return element("ul", { className: "legend marks" }, element("li", {}, "Reference above, hypothesis below."), ...items);
+  const items = ["S", "I", "D"].map((letter) =>
+    element("li", { className: letter }, element("b", {}, letter), ` ${MARKS[letter]}`));
+  const how = element("li", {}, "Reference above, hypothesis below.");
+  return element("ul", { className: "legend marks" }, how, ...items);
 }

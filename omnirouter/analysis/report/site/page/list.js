@@ -122,9 +122,9 @@ async function openUtterance(row, byPointer) {
   const made = document.querySelector(`#list-body [data-row="${row}"]`);
   if (made) markRow(made);
   await showDetail();
-  const detail = document.getElementById("detail");
-  if (byPointer && matchMedia("(max-width: 63rem)").matches) detail.scrollIntoView({ block: "start" });
-  else made?.scrollIntoView({ block: "nearest" });
+  const isNarrow = matchMedia("(max-width: 63rem)").matches; // then the list is below what is shown
+  if (!isNarrow) made?.scrollIntoView({ block: "nearest" });
+  else if (byPointer) document.getElementById("detail").scrollIntoView({ block: "start" });
 }
 
 async function stepUtterance(by) {

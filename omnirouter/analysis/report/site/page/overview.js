@@ -11,7 +11,8 @@ function showResults() {
     return;
   }
   const cells = rows.map((row) => row.cells);
-  const some = (wanted) => cells.map((all) => Object.fromEntries(Object.entries(all).filter(([title]) => wanted(title))));
+  const some = (wanted) =>
+    cells.map((all) => Object.fromEntries(Object.entries(all).filter(([title]) => wanted(title))));
   body.append(resultTable(rows, some((title) => !more.includes(title))));
   body.append(element("ul", { className: "note" }, ...legend.map((line) => element("li", {}, line))));
   const others = plainTable("More of the same results", some((title) => [...NAMES, ...more].includes(title)));
@@ -41,7 +42,8 @@ function plainTable(caption, rows) {
 }
 
 function framedTable(caption, ...parts) {
-  const table = element("table", { className: "results" }, element("caption", { className: "hidden" }, caption), ...parts);
+  const title = element("caption", { className: "hidden" }, caption);
+  const table = element("table", { className: "results" }, title, ...parts);
   return element("div", { className: "scroller", tabIndex: 0, role: "region", ariaLabel: caption }, table);
 }
 
@@ -120,22 +122,28 @@ function loadFigure(layers) {
   for (const layer of [...layers].reverse()) {
     const parts = layer.load.map((share, expert) => {
       const part = element("span", { title: `expert ${expert + 1}: ${rounded(100 * share)} %` });
-      Object.assign(part.style, { width: `${100 * share}%`, background: expertColour(expert), color: inkOn(expertColour(expert)) });
+      Object.assign(part.style, { width: `${100 * share}%`, ...expertStyle(expert) });
       if (share > 0.06) part.textContent = rounded(100 * share, 0);
       return part;
     });
     const label = `Layer ${layer.layer}: ${layer.load.map((share) => rounded(100 * share)).join(", ")} %`;
     const bar = element("span", { className: "load", role: "img", ariaLabel: label }, ...parts);
-    figure.append(element("div", { className: "load-row" }, element("span", { className: "layer" }, `${layer.layer}`), bar));
+    const number = element("span", { className: "layer" }, `${layer.layer}`);
+    figure.append(element("div", { className: "load-row" }, number, bar));
   }
   figure.append(expertLegend(Math.max(...layers.map((layer) => layer.load.length)), "expert"));
   return figure;
 }
 
+function expertStyle(expert) {
+  const background = expertColour(expert);
+  return { background, color: inkOn(background) };
+}
+
 function expertLegend(count, label) {
   const items = Array.from({ length: count }, (_, expert) => {
     const chip = element("span", { className: "chip" }, `${expert + 1}`);
-    Object.assign(chip.style, { background: expertColour(expert), color: inkOn(expertColour(expert)) });
+    Object.assign(chip.style, expertStyle(expert));
     return element("li", {}, chip);
   });
   return element("ul", { className: "legend experts" }, element("li", {}, label), ...items);
@@ -145,8 +153,9 @@ function expertLegend(count, label) {
 function agreementChart(figure) {
   const series = REPORT.index.routing[REPORT.state.set].flatMap((layers, number) => {
     const upper = (layers ?? []).filter((layer) => typeof layer.cramers_v === "number");
-    const name = REPORT.index.experiments[number];
-    return upper.length ? [{ name, number, x: upper.map((l) => l.layer), y: upper.map((l) => +l.cramers_v.toFixed(3)) }] : [];
+    if (!upper.length) return [];
+    const [x, y] = [upper.map((layer) => layer.layer), upper.map((layer) => +layer.cramers_v.toFixed(3))];
+    return [{ name: REPORT.index.experiments[number], number, x, y }];
   });
   const about = { title: "Cramér's V between the experts of a layer and of the layer below", xLabel: "layer" };
   if (series.length) lineChart(figure, about, series);
@@ -159,7 +168,7 @@ function gallery(names, folder) {
     const caption = name.replace(/^fig(\d)_/, "Fig. $1: ");
     const picture = element("img", { src: source, alt: caption, loading: "lazy" });
     const link = element("a", { href: source }, picture);
-    return element("figure", { className: "card" }, link, element("figcaption", {}, caption));
+    return element("figure", { className: "card" }, element("figcaption", {}, caption), link);
   });
   return element("div", { className: "charts gallery" }, ...pictures);
 }

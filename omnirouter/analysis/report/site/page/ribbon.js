@@ -1,7 +1,11 @@
 "use strict";
 // The timeline of an utterance: waveform, experts of each layer and token under it, words, seconds.
 
-const TIMELINE = { wave: 66, gap: 6, word: 20, axis: 18, pixels_s: 105, most: 15000 };
+const TIMELINE = {
+  wave: 66, gap: 6, word: 20, axis: 18, // heights in pixels
+  pixels_s: 130, most: 15000, // of the width: at least so many a second, at most so many in all
+  font: "12px system-ui, sans-serif",
+};
 
 // view: {length_s, outline, layers, token_s, experts, rows: [{label, words: [{start_s, end_s, text, wrong}]}]}
 function timelineParts(view) {
@@ -15,7 +19,7 @@ function timelineParts(view) {
   const height = view.layers.length > 8 ? 12 : 16;
   if (view.experts) {
     add("gap", TIMELINE.gap, "");
-    view.layers.map((layer, i) => [layer, i]).reverse().forEach(([layer, i]) => add("layer", height, `${layer}`, { i }));
+    for (let i = view.layers.length - 1; i >= 0; i--) add("layer", height, `${view.layers[i]}`, { i });
     add("gap", TIMELINE.gap, "");
   }
   for (const row of view.rows) add("words", TIMELINE.word, row.label, { words: row.words });
@@ -37,7 +41,8 @@ function showTimeline(place, view, onSeek, onRead) {
   place.replaceChildren(gutter, scroller);
   let width = 0;
   const draw = () => {
-    width = Math.min(Math.max(scroller.clientWidth, view.length_s * TIMELINE.pixels_s), TIMELINE.most);
+    const wanted = Math.max(scroller.clientWidth, view.length_s * TIMELINE.pixels_s, ...view.rows.map(rowWidth));
+    width = Math.min(wanted, TIMELINE.most);
     drawTimeline(canvas, view, parts, width, height);
   };
   draw();
@@ -74,7 +79,7 @@ function drawTimeline(canvas, view, parts, width, height) {
   Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
   const pen = canvas.getContext("2d");
   pen.scale(ratio, ratio);
-  pen.font = "12px system-ui, sans-serif";
+  pen.font = TIMELINE.font;
   pen.textBaseline = "middle";
   const x = (second) => (second / view.length_s) * width;
   for (const part of parts) {
@@ -90,7 +95,7 @@ function drawWave(pen, view, part, width) {
   const step = width / view.outline.length;
   pen.fillStyle = themeColour("--wave");
   for (let i = 0; i < view.outline.length; i++) {
-    const level = (view.outline.charCodeAt(i) - 48) / 63;
+    const level = (view.outline.charCodeAt(i) - 48) / 31;
     const half = Math.max(0.5, level * (part.height / 2 - 2));
     pen.fillRect(i * step, middle - half, Math.max(step - (step > 3 ? 1 : 0), 0.5), 2 * half);
   }
@@ -113,25 +118,47 @@ function drawLayer(pen, view, part, x) {
   }
 }
 
-// A word's time is marked; its letters, which may need more room, go on until the next word. Wrong words are underlined
-// beside their colour.
+// A word's time is marked, in colour and by a line if it is wrong; its letters stand as near as those of others let.
 function drawWords(pen, part, x, width) {
-  const middle = part.top + part.height / 2;
   pen.textAlign = "left";
+  const places = wordPlaces(part.words.map((word) => [x(word.start_s), textWidth(pen, word.text)]), width);
   part.words.forEach((word, i) => {
-    const [left, right] = [x(word.start_s), Math.max(x(word.end_s) - 1, x(word.start_s) + 3)];
-    const room = (part.words[i + 1] ? x(part.words[i + 1].start_s) : width) - 2;
+    const left = x(word.start_s);
+    const long = Math.max(x(word.end_s) - left - 1, 3);
     pen.fillStyle = themeColour(word.wrong ? "--wrong-back" : "--word-back");
-    pen.fillRect(left, part.top + 1, right - left, part.height - 2);
+    pen.fillRect(left, part.top + 1, long, part.height - 2);
     pen.fillStyle = themeColour(word.wrong ? "--del" : "--ink");
-    if (word.wrong) pen.fillRect(left, part.top + part.height - 3, right - left, 2);
-    pen.save();
-    pen.beginPath();
-    pen.rect(left, part.top, Math.max(room - left, 0), part.height);
-    pen.clip();
-    pen.fillText(word.text, left + 2, middle);
-    pen.restore();
+    if (word.wrong) pen.fillRect(left, part.top + part.height - 3, long, 2);
+    pen.fillText(word.text, places[i], part.top + part.height / 2);
   });
+}
+
+function textWidth(pen, text) {
+  return pen.measureText(text).width + 6;
+}
+
+// The width that the words of a row need.
+function rowWidth(row) {
+  const pen = document.createElement("canvas").getContext("2d");
+  pen.font = TIMELINE.font;
+  return row.words.reduce((sum, word) => sum + textWidth(pen, word.text), 0);
+}
+
+// Where texts begin, each [wanted left, its width], without covering one another: pushed to the right, then, from the
+// right border, back to the left.
+function wordPlaces(texts, width) {
+  const places = [];
+  let free = 0;
+  for (const [left, long] of texts) {
+    places.push(Math.max(left, free));
+    free = places[places.length - 1] + long;
+  }
+  free = width;
+  for (let i = texts.length - 1; i >= 0; i--) {
+    places[i] = Math.min(places[i], free - texts[i][1]);
+    free = places[i];
+  }
+  return places;
 }
 
 function drawSeconds(pen, view, part, x, width) {
