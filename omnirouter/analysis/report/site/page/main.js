@@ -26,6 +26,7 @@ function offerChoices() {
   document.getElementById("experiments").append(...buttons);
   const select = document.getElementById("set");
   select.append(...sets.map((set, number) => element("option", { value: `${number}` }, set.name)));
+  select.value = `${REPORT.state.set}`;
   select.onchange = guarded(() => chooseSet(Number(select.value)));
 }
 
@@ -65,7 +66,8 @@ function togglePlay() {
 async function start() {
   if (!("DecompressionStream" in window)) throw new Error("this browser is too old; take one of 2023 or newer");
   REPORT.index = await REPORT.load("index");
-  const { experiments, sets, made } = REPORT.index;
+  const { experiments, sets, routing, made } = REPORT.index;
+  REPORT.state.set = Math.max(0, routing.findIndex((layers) => layers.some(Boolean))); // there is most to see
   document.title = `Report: ${experiments.join(", ")}`;
   document.getElementById("made").textContent = `Written by ${made}`;
   showResults();

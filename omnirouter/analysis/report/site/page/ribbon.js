@@ -122,13 +122,16 @@ function drawLayer(pen, view, part, x) {
 function drawWords(pen, part, x, width) {
   pen.textAlign = "left";
   const places = wordPlaces(part.words.map((word) => [x(word.start_s), textWidth(pen, word.text)]), width);
-  part.words.forEach((word, i) => {
+  for (const word of part.words) {
     const left = x(word.start_s);
     const long = Math.max(x(word.end_s) - left - 1, 3);
     pen.fillStyle = themeColour(word.wrong ? "--wrong-back" : "--word-back");
     pen.fillRect(left, part.top + 1, long, part.height - 2);
-    pen.fillStyle = themeColour(word.wrong ? "--del" : "--ink");
+    pen.fillStyle = themeColour("--del");
     if (word.wrong) pen.fillRect(left, part.top + part.height - 3, long, 2);
+  }
+  part.words.forEach((word, i) => {
+    pen.fillStyle = themeColour(word.wrong ? "--del" : "--ink");
     pen.fillText(word.text, places[i], part.top + part.height / 2);
   });
 }
