@@ -79,13 +79,13 @@ def _draw_ribbon(axes: Axes, subject: Subject, utt_id: str) -> dict[str, Any]:
         vmin=-0.5, vmax=len(palette) - 0.5, interpolation="nearest",
     )  # fmt: skip
     axes.set_yticks(range(1, len(layers) + 1), [f"$l_{{{layer}}}$" for layer in layers], fontsize=8)
-    is_shared = len(set(subject.routers)) < len(layers)
-    how = "one router for all layers" if is_shared else "a router a layer, colours matched to the layer below"
+    routers = len(set(subject.routers))
+    how = "one router for all layers" if routers == 1 else f"{routers} routers, colours matched to the layer below"
     axes.set_title(f"{subject.title}: {how}", fontsize=9, loc="left")
     axes.set_ylabel("layer")
     patches = [Patch(color=colour, label=f"{i}") for i, colour in enumerate(palette, 1)]
     axes.legend(
-        handles=patches, title="expert" if is_shared else "colour", loc="center left", bbox_to_anchor=(1.0, 0.5),
+        handles=patches, title="expert" if routers == 1 else "colour", loc="center left", bbox_to_anchor=(1.0, 0.5),
         fontsize=7, title_fontsize=7, frameon=False, handlelength=1.0, ncols=1 + len(palette) // 8,
     )  # fmt: skip
     return {"layers": layers, "token_s": assignments.token_s, "matched_experts": (experts_LT + 1).tolist()}
