@@ -118,12 +118,8 @@ def _draw_adjacent(
         label = f"the paper's {ENCODERS[encoder]}, layers 14–15 of 16: {v:.3f}"
         axes.annotate(label, (1, v), (0, 2), ("axes fraction", "data"), "offset points", ha="right", fontsize=8)
     axes.set_ylim(0, 1)
-    tidy(
-        axes,
-        "MoE layer, each with the one below it",
-        "Cramér's V",
-        "0: independent, 1: one layer's expert tells the other's",
-    )
+    title = "0: independent, 1: one layer's expert tells the other's"
+    tidy(axes, "MoE layer, each with the one below it", "Cramér's V", title)
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
