@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from omnirouter.analysis import paper
 from omnirouter.analysis.matching import best_match, layer_table, v_matrix
-from omnirouter.analysis.plot import GREY, grid_of, new_figure, tidy
+from omnirouter.analysis.plot import GREY, grid_of, new_figure, panel_pairs, tidy
 from omnirouter.analysis.subject import ENCODERS, Subject
 from omnirouter.data.errors import UserError
 from omnirouter.models.agreement import cramers_v
@@ -29,15 +29,16 @@ def table_figure(
     subjects: Sequence[Subject], set_name: str, layers: tuple[int, int] | None = None
 ) -> tuple[Figure, dict[str, Any]]:
     """Draw Fig. 4: for each experiment its table of two layers, by number, and below it the paper's of its encoder."""
-    figure = new_figure(4.3 * len(subjects) + 0.3, 8.2, f"Experts of two layers, {set_name}: tokens (% of their row)")
-    panels = figure.subplots(2, len(subjects), squeeze=False)
+    rows, columns = grid_of(len(subjects), 4)
+    title = f"Experts of two layers, {set_name}: tokens (% of their row)"
+    figure = new_figure(max(5.5, 4.3 * columns), 8.2 * rows, title)
     data = {}
-    for subject, (ours, theirs) in zip(subjects, panels.T, strict=True):
+    for subject, (ours, theirs) in zip(subjects, panel_pairs(figure, len(subjects), 4), strict=True):
         pair = layers or default_layers(subject)
-        table, columns = _matched_table(subject, pair)
+        table, experts = _matched_table(subject, pair)
         v = _v(table)
-        _draw_table(ours, table, columns, pair, f"{subject.title}\nCramér's V {v:.3f}, {table.sum():,} tokens")
-        data[subject.name] = {"layers": pair, "columns": columns, "table": table.tolist(), "cramers_v": v}
+        _draw_table(ours, table, experts, pair, f"{subject.title}\nCramér's V {v:.3f}, {table.sum():,} tokens")
+        data[subject.name] = {"layers": pair, "columns": experts, "table": table.tolist(), "cramers_v": v}
         encoder = subject.config.encoder
         printed, printed_v = paper.TABLES[encoder], paper.CRAMERS_V[encoder]
         title = f"paper, {ENCODERS[encoder]}, 16 layers\nCramér's V {printed_v:.3f}, {printed.sum()} tokens"
@@ -107,19 +108,18 @@ def agreement_figure(
 def _draw_adjacent(
     axes: Axes, subjects: Sequence[Subject], matrices: Mapping[str, np.ndarray], colour_of: Mapping[str, str]
 ) -> None:
-    names: list[str] = []
     for subject in subjects:
         layers, values = subject.assignments.layers.tolist(), np.diag(matrices[subject.name], 1)
-        names = max(names, [f"{a}–{b}" for a, b in zip(layers, layers[1:], strict=False)], key=len)
-        axes.plot(range(len(values)), values, "o-", color=colour_of[subject.title], label=subject.title)
-    axes.set_xticks(range(len(names)), names)
+        axes.plot(layers[1:], values, "o-", color=colour_of[subject.title], label=subject.title)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     for encoder, style in (("omnirouter", "--"), ("switch", ":")):
         v = paper.CRAMERS_V[encoder]
         axes.axhline(v, color=GREY, linestyle=style)
         label = f"the paper's {ENCODERS[encoder]}, layers 14–15 of 16: {v:.3f}"
         axes.annotate(label, (1, v), (0, 2), ("axes fraction", "data"), "offset points", ha="right", fontsize=8)
     axes.set_ylim(0, 1)
-    tidy(axes, "adjacent MoE layers", "Cramér's V", "0: independent, 1: one layer's expert tells the other's")
+    title = "0: independent, 1: one layer's expert tells the other's"
+    tidy(axes, "MoE layer, each with the one below it", "Cramér's V", title)
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 

@@ -1,7 +1,7 @@
 """The figures of several experiments on one set, side by side as in the paper."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from omnirouter.decoding.ctm import Word
 
 
 def write_comparison(
-    exps: Sequence[Path], set_name: str, output: Path, layers: tuple[int, int] | None = None
+    exps: Collection[Path], set_name: str, output: Path, layers: tuple[int, int] | None = None
 ) -> list[str]:
     """Write the figures of experiments on a set into a folder, beside what is there; return what had to be left out.
 
@@ -95,12 +95,15 @@ def _write_hearing(
 def _write_random_routing(
     output: Path, exps: Sequence[Path], subjects: Sequence[Subject], set_name: str, colour_of: Mapping[str, str]
 ) -> list[str]:
-    """Draw Fig. 3, whose many decodings are no part of any stage: without them it is left out."""
-    paths = [exp / f"random_routing_{set_name}" / "wer.json" for exp in exps]
-    missing = [path for path in paths if not path.exists()]
-    if missing:
-        command = f"python -m omnirouter.bin.random_routing --exp {missing[0].parent.parent} --data data/{set_name}"
-        return [f"Fig. 3: {', '.join(map(str, missing))} does not exist; made by: {command}"]
-    measured = {subject.title: read_random_routing(path) for subject, path in zip(subjects, paths, strict=True)}
-    write_figure(output, "fig3_random_routing", *random_routing_figure(measured, set_name, colour_of))
-    return []
+    """Draw Fig. 3 of the experiments that have been decoded for it, which is part of no stage; name the others."""
+    measured, left_out = {}, []
+    for exp, subject in zip(exps, subjects, strict=True):
+        path = exp / f"random_routing_{set_name}" / "wer.json"
+        if path.exists():
+            measured[subject.title] = read_random_routing(path)
+        else:
+            command = f"python -m omnirouter.bin.random_routing --exp {exp} --data data/{set_name}"
+            left_out.append(f"{exp.name} in Fig. 3: {path} does not exist; made by: {command}")
+    if measured:
+        write_figure(output, "fig3_random_routing", *random_routing_figure(measured, set_name, colour_of))
+    return left_out

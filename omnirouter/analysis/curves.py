@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from omnirouter.analysis.plot import GREY, new_figure, tidy
+from omnirouter.analysis.plot import GREY, grid_of, new_figure, panel_pairs, tidy
 from omnirouter.data.errors import UserError
 
 MOST_POINTS = 400  # of a curve; longer ones are averaged
@@ -129,17 +129,16 @@ def routing_in_training_figure(
     moe = {title: records for title, records in metrics.items() if records[0].get("routing")}
     if not moe:
         return None
-    figure = new_figure(4.4 * len(moe) + 1.0, 6.4, "Routing in training")
-    panels = figure.subplots(2, len(moe), squeeze=False, sharex="col", sharey="row")
+    rows, columns = grid_of(len(moe), 3)
+    figure = new_figure(max(7.0, 4.4 * columns + 1.0), 6.4 * rows, "Routing in training")
+    pairs = panel_pairs(figure, len(moe), 3)
     data: dict[str, Any] = {}
-    for (load_axes, entropy_axes), (title, records) in zip(panels.T, moe.items(), strict=True):
+    for (load_axes, entropy_axes), (title, records) in zip(pairs, moe.items(), strict=True):
         data[title] = _layer_curves(records)
         _draw_layers(load_axes, entropy_axes, data[title])
-        tidy(load_axes, title=title)
-        tidy(entropy_axes, "training step")
-    panels[0, 0].set_ylabel("busiest (line) and idlest (dots)\nexpert, % of tokens; dashes: 1/N")
-    panels[1, 0].set_ylabel("entropy of the router, nats; dashes: ln N")
-    panels[0, -1].legend(title="layer", loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
+        tidy(load_axes, "", "busiest (line) and idlest (dots)\nexpert, % of tokens; dashes: 1/N", title)
+        tidy(entropy_axes, "training step", "entropy of the router, nats; dashes: ln N")
+        load_axes.legend(title="layer", fontsize=7, title_fontsize=7, frameon=False, ncols=2)
     return figure, data
 
 
@@ -167,5 +166,5 @@ def _draw_layers(load_axes: Axes, entropy_axes: Axes, curves: Mapping[str, Mappi
     for experts in {curve["experts"] for curve in curves.values()}:
         load_axes.axhline(100 / experts, color=GREY, lw=0.8, ls="--")
         entropy_axes.axhline(np.log(experts), color=GREY, lw=0.8, ls="--")
-    load_axes.set_ylim(bottom=0)
+    load_axes.set_ylim(0, 100)
     entropy_axes.set_ylim(bottom=0)

@@ -55,6 +55,17 @@ def grid_of(count: int, columns: int) -> tuple[int, int]:
     return math.ceil(count / columns), min(count, columns)
 
 
+def panel_pairs(figure: Figure, count: int, columns: int) -> list[tuple[Axes, Axes]]:
+    """So many pairs of panels, one of a pair above the other, at most `columns` pairs side by side."""
+    rows, columns = grid_of(count, columns)
+    panels = figure.subplots(2 * rows, columns, squeeze=False)
+    pairs = [pair for row in range(rows) for pair in zip(panels[2 * row], panels[2 * row + 1], strict=True)]
+    for pair in pairs[count:]:
+        for axes in pair:
+            axes.set_visible(False)
+    return pairs[:count]
+
+
 def write_figure(folder: Path, name: str, figure: Figure, data: Any) -> None:
     """Write NAME.png and NAME.json; the same figure gives the same bytes."""
     with atomic_write(folder / f"{name}.png", "wb") as file:

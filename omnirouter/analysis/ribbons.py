@@ -16,7 +16,8 @@ from omnirouter.analysis.subject import Subject
 from omnirouter.data.fbank import FRAMES_PER_S
 from omnirouter.decoding.ctm import Word
 
-SECONDS_A_LETTER = 0.035  # that a printed letter takes
+LETTER_IN, MARGINS_IN = 0.085, 1.7  # widths of a printed letter, and of what stands beside the panels
+MOST_IN = 38.0  # of a figure's width: half a minute of speech with legible words
 SHOWN_RANGE = 11.0  # nats of log-mel energy below the loudest that the spectrogram shows: 48 dB
 
 
@@ -45,7 +46,7 @@ def ribbon_figure(heard: Heard, subjects: Sequence[Subject], set_name: str) -> t
     rows = {"phones": heard.phones, "words": heard.words} if heard.phones else {"words": heard.words}
     heights = [1.6, *(0.5 + 0.17 * len(subject.assignments.layers) for subject in subjects), *[0.35] * len(rows)]
     title = f"{heard.utt_id} of {set_name}: experts by layer and time"
-    figure = new_figure(min(22.0, max(7.5, 3.0 + 2.4 * length_s)), 1.1 + sum(heights), title)
+    figure = new_figure(min(MOST_IN, max(7.5, 3.0 + 2.4 * length_s)), 1.1 + sum(heights), title)
     panels = list(figure.subplots(len(heights), 1, sharex=True, height_ratios=heights))
     _draw_mel(panels[0], heard.mel)
     drawn = {}
@@ -79,13 +80,13 @@ def _draw_ribbon(axes: Axes, subject: Subject, utt_id: str) -> dict[str, Any]:
         vmin=-0.5, vmax=len(palette) - 0.5, interpolation="nearest",
     )  # fmt: skip
     axes.set_yticks(range(1, len(layers) + 1), [f"$l_{{{layer}}}$" for layer in layers], fontsize=8)
-    is_shared = len(set(subject.routers)) < len(layers)
-    how = "one router for all layers" if is_shared else "a router a layer, colours matched to the layer below"
+    routers = len(set(subject.routers))
+    how = "one router for all layers" if routers == 1 else f"{routers} routers, colours matched to the layer below"
     axes.set_title(f"{subject.title}: {how}", fontsize=9, loc="left")
     axes.set_ylabel("layer")
     patches = [Patch(color=colour, label=f"{i}") for i, colour in enumerate(palette, 1)]
     axes.legend(
-        handles=patches, title="expert" if is_shared else "colour", loc="center left", bbox_to_anchor=(1.0, 0.5),
+        handles=patches, title="expert" if routers == 1 else "colour", loc="center left", bbox_to_anchor=(1.0, 0.5),
         fontsize=7, title_fontsize=7, frameon=False, handlelength=1.0, ncols=1 + len(palette) // 8,
     )  # fmt: skip
     return {"layers": layers, "token_s": assignments.token_s, "matched_experts": (experts_LT + 1).tolist()}
@@ -98,10 +99,11 @@ def _draw_words(axes: Axes, words: Sequence[Word], length_s: float, name: str) -
     axes.set_yticks([])
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8, labelpad=12)
+    letter_s = LETTER_IN * length_s / (axes.figure.get_figwidth() - MARGINS_IN)
     for i, word in enumerate(words):
         axes.axvspan(word.start_s, word.start_s + word.duration_s, color="#dddddd" if i % 2 else "#c8c8c8", lw=0)
         middle_s = word.start_s + word.duration_s / 2
-        is_narrow = word.duration_s < SECONDS_A_LETTER * len(word.text)
+        is_narrow = word.duration_s < letter_s * len(word.text)
         height = (0.75 if i % 2 else 0.25) if is_narrow else 0.5
         room = middle_s / length_s
         side = "left" if room < 0.05 else "right" if room > 0.95 else "center"

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from omnirouter.analysis.assignments import Assignments, make_assignments
 from omnirouter.data.dataset import Batch, FeatureUtterance
+from omnirouter.data.errors import UserError
 from omnirouter.data.fbank import FRAMES_PER_S
 from omnirouter.data.tokenizer import Tokenizer
 from omnirouter.decoding.alignment import align_labels, transcript_labels
@@ -52,7 +53,7 @@ def analyse_routing(
 ) -> SetRouting | None:
     """Run a model over a set and describe its routing; None for a dense encoder.
 
-    labels: of the transcripts to align, by utterance id.
+    labels: of the transcripts to align, by utterance id. UserError where no utterance is as long as a token.
     """
     plan, stack = model.encoder.plan, model.encoder.config.stack_frames
     moe_layers = [index for index, layer in enumerate(plan) if layer.experts]
@@ -76,6 +77,8 @@ def analyse_routing(
         chosen_LT = torch.stack([routing.experts_TK[:, 0] for routing in routings]).cpu().numpy()
         experts |= zip(batch.utt_ids, np.split(chosen_LT, np.cumsum(tokens)[:-1], axis=1), strict=True)
         paths |= _align(output, batch.utt_ids, labels or {})
+    if not any(chosen_LT.size for chosen_LT in experts.values()):
+        raise UserError(f"no utterance of this set is as long as a token, {stack} frames")
     counts = [plan[index].experts for index in moe_layers]
     assignments = make_assignments(experts, [index + 1 for index in moe_layers], counts, stack / FRAMES_PER_S)
     energy_db_T = np.concatenate([energy_db[utt_id] for utt_id in assignments.utt_ids.tolist()])
@@ -121,7 +124,7 @@ def _describe(assignments: Assignments, certainty_L2: Tensor) -> list[LayerRouti
     for i, (layer, experts) in enumerate(zip(assignments.layers.tolist(), assignments.n_experts.tolist(), strict=True)):
         load = torch.bincount(experts_LT[i], minlength=experts) / tokens
         entropy, top1 = (certainty_L2[i] / tokens).tolist()
-        agreement = cramers_v(contingency(experts_LT[i - 1], experts_LT[i])) if i and tokens else None
+        agreement = cramers_v(contingency(experts_LT[i - 1], experts_LT[i])) if i else None
         layers.append(LayerRouting(layer, load.tolist(), entropy, top1, agreement))
     return layers
 

@@ -26,13 +26,16 @@ MEL_FILE, MEL_PREFIX = "mel.npz", "mel_"
 
 
 def wanted_utterances(
-    utterances: Sequence[FeatureUtterance], named: Sequence[str], count: int, seed: int
+    utterances: Sequence[FeatureUtterance], named: Sequence[str], count: int, seed: int, stack_frames: int
 ) -> list[FeatureUtterance]:
-    """The named utterances, or, if none is, so many drawn by the seed; UserError for one that is not there."""
-    by_id = {utterance.utt_id: utterance for utterance in utterances}
+    """The named utterances, or, if none is, so many drawn by the seed; all have a token of `stack_frames` frames.
+
+    UserError for a named one that is not there or too short.
+    """
+    by_id = {utterance.utt_id: utterance for utterance in utterances if utterance.frames >= stack_frames}
     for utt_id in named:
         if utt_id not in by_id:
-            raise UserError(f"no utterance {utt_id!r} in this set")
+            raise UserError(f"no utterance {utt_id!r} of at least {stack_frames} frames in this set")
     return [by_id[utt_id] for utt_id in named or choose_utterances(list(by_id), count, seed)]
 
 

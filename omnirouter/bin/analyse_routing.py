@@ -10,7 +10,7 @@ from pathlib import Path
 from omnirouter.analysis.routing import analyse_routing, routing_table, transcripts
 from omnirouter.analysis.set_figures import wanted_utterances, write_set
 from omnirouter.analysis.subject import Subject
-from omnirouter.bin._main import positive, run
+from omnirouter.bin._main import count, positive, run
 from omnirouter.data.dataset import ordered_batches, read_feature_dir
 from omnirouter.data.files import atomic_dir
 from omnirouter.training.devices import choose_device
@@ -22,14 +22,15 @@ def main() -> None:
     args = _parser().parse_args()
     device = choose_device(args.ngpu)
     model, tokenizer = load_experiment(args.exp)
-    utterances = read_feature_dir(args.data, args.allow_pipes, model.encoder.config.n_mels)
-    shown = wanted_utterances(utterances, args.utts, args.random_utts, args.seed)
+    config = model.encoder.config
+    utterances = read_feature_dir(args.data, args.allow_pipes, config.n_mels)
+    shown = wanted_utterances(utterances, args.utts, args.random_utts, args.seed, config.stack_frames)
     batches = ordered_batches(utterances, args.batch_s)
     routing = analyse_routing(model.to(device), batches, transcripts(utterances, tokenizer))
     if routing is None:
         print(f"{args.exp}: a dense encoder has no routing to analyse")
         return
-    subject = Subject(args.exp.name, model.encoder.config, routing.assignments)
+    subject = Subject(args.exp.name, config, routing.assignments)
     with atomic_dir(args.exp / f"routing_{args.data.name}") as folder:
         write_set(folder, subject, routing, tokenizer, args.data, shown, args.layers)
     print(routing_table(routing.layers), end="")
@@ -42,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--utts", nargs="+", default=[], metavar="UTT", help="utterances to draw (default: random ones)"
     )
-    parser.add_argument("--random-utts", type=int, default=3, help="how many random utterances to draw (default: 3)")
+    parser.add_argument("--random-utts", type=count, default=3, help="how many random utterances to draw (default: 3)")
     parser.add_argument("--seed", type=int, default=0, help="of the random utterances (default: 0)")
     parser.add_argument(
         "--layers", type=int, nargs=2, metavar="L", help="layers of the contingency table (default: below the topmost)"

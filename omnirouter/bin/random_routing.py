@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from omnirouter.analysis.random_routing import DRAWS, HEADLINES, SCALES, RandomRouting, as_json, measure
-from omnirouter.bin._main import positive, run
+from omnirouter.bin._main import count, positive, run
 from omnirouter.data.dataset import read_feature_dir
 from omnirouter.data.files import atomic_write
 from omnirouter.training.devices import choose_device
@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--shares", type=_share, nargs="+", default=[0.2, 0.4, 0.6, 0.8, 1.0], help="shares p of tokens sent elsewhere"
     )
-    parser.add_argument("--draws", type=int, default=3, help="decodings of each share, with other random numbers")
+    parser.add_argument("--draws", type=count, default=3, help="decodings of each share, with other random numbers")
     parser.add_argument(
         "--draw", choices=DRAWS, default="layer", help="in each layer by itself, or a token in all layers or none"
     )

@@ -1,6 +1,7 @@
 """The mini corpus: synthetic English commands in many voices, half of them noisy, made on the spot by eSpeak NG."""
 
 import functools
+import itertools
 import os
 import random
 import signal
@@ -25,7 +26,8 @@ SAMPLE_RATE_HZ = 16000
 SPEECH_RMS = 0.05  # full scale is 1; leaves room for noise at 5 dB below
 BABBLE_VOICES = 3
 HUM_HZ, HUM_HARMONICS = (50.0, 60.0), 8
-PAUSE = "SIL"
+SHORTEST_S = 0.001  # of a phoneme; eSpeak reports some that take no time
+UNNAMED = "_"  # stands for what eSpeak gives no symbol: pauses, and a glide now and then
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,26 @@ def _prepare_set(pool: Executor, specs: Sequence[Spec], data_dir: Path, audio_di
 
 
 def _write_phones(path: Path, made: Mapping[str, Synthesised]) -> None:
-    """Write the phonemes that eSpeak reports, as lines `utt-id 1 start_s duration_s phoneme`; a pause is SIL."""
+    """Write the phonemes that eSpeak reports, as lines `utt-id 1 start_s duration_s phoneme`."""
     with atomic_write(path) as file:
         for utt_id, utterance in sorted(made.items()):
-            ends_s = [*(start_s for start_s, _ in utterance.phones[1:]), utterance.duration_s]
-            for (start_s, phone), end_s in zip(utterance.phones, ends_s, strict=True):
-                if end_s > start_s:
-                    file.write(f"{utt_id} 1 {start_s:.3f} {end_s - start_s:.3f} {phone or PAUSE}\n")
+            for start_s, end_s, phone in spans(utterance):
+                file.write(f"{utt_id} 1 {start_s:.3f} {end_s - start_s:.3f} {phone}\n")
+
+
+def spans(utterance: Synthesised) -> list[tuple[float, float, str]]:
+    """Where each phoneme begins and ends, in seconds; those without a symbol that follow one another are one."""
+    starts = [
+        (start_s, phone or UNNAMED)
+        for (_, before), (start_s, phone) in itertools.pairwise([(0.0, UNNAMED), *utterance.phones])
+        if phone or before
+    ]
+    ends_s = [*(start_s for start_s, _ in starts[1:]), utterance.duration_s]
+    return [
+        (start_s, end_s, phone)
+        for (start_s, phone), end_s in zip(starts, ends_s, strict=True)
+        if end_s - start_s > SHORTEST_S
+    ]
 
 
 def synthesise(take: Sequence[Spec]) -> list[tuple[np.ndarray, list[tuple[float, str]]]]:

@@ -53,7 +53,7 @@ def make_experiment(exp: Path, encoder: str, data_dir: Path) -> None:
     if routing is not None:
         (exp / "routing_test").mkdir()
         subject = Subject(exp.name, config, routing.assignments)
-        shown = wanted_utterances(utterances, ["u0", "u3"], 0, 0)
+        shown = wanted_utterances(utterances, ["u0", "u3"], 0, 0, 4)
         write_set(exp / "routing_test", subject, routing, tokenizer, data_dir, shown)
 
 
@@ -78,14 +78,15 @@ def test_from_stage_7_to_the_figures_of_several_experiments(data_dir: Path, tmp_
     output = tmp_path / "figures"
     output.mkdir()
     (output / "mine.txt").write_text("stays")
-    [left_out] = write_comparison(list(exps.values()), "test", output)
-    assert "random_routing_test/wer.json" in left_out and "omnirouter.bin.random_routing --exp" in left_out
+    notices = write_comparison(exps.values(), "test", output)
+    for encoder, left_out in zip(("switch", "omnirouter"), notices, strict=True):
+        assert left_out.startswith(f"{encoder} in Fig. 3: ") and "omnirouter.bin.random_routing --exp" in left_out
     several = {"fig2_u0", "fig2_u3", "fig4_contingency", "fig5_cramers_v", "fig6_training_loss"}
     several |= {"hearing", "load", "routing_in_training"}
     assert names(output, ".png") == names(output, ".json") == several
     assert json.loads((output / "fig2_u0.json").read_text())["experiments"].keys() == {"switch", "omnirouter"}
     before = files(output)
-    write_comparison(list(exps.values()), "test", output)
+    write_comparison(exps.values(), "test", output)
     assert files(output) == before and before["mine.txt"] == b"stays"
 
     for exp in (exps["switch"], exps["omnirouter"]):
@@ -94,7 +95,7 @@ def test_from_stage_7_to_the_figures_of_several_experiments(data_dir: Path, tmp_
         points = [{"share": p, "seed": 0, "wer": 10.0, "change_percent": 100 * p} for p in (0.0, 1.0)]
         measured = json.dumps({"options": options, "points": points})
         (exp / "random_routing_test" / "wer.json").write_text(measured)
-    assert write_comparison(list(exps.values()), "test", output) == []
+    assert write_comparison(exps.values(), "test", output) == []
     assert (output / "fig3_random_routing.png").exists()
 
 
@@ -112,5 +113,9 @@ def test_what_is_missing_is_named_with_its_stage(data_dir: Path, tmp_path: Path)
     assert not (tmp_path / "figures").exists()
     with pytest.raises(UserError, match="two experiments are called switch"):
         write_comparison([exp, tmp_path / "switch"], "test", tmp_path / "figures")
+    utterances = read_feature_dir(data_dir)
     with pytest.raises(UserError, match="no utterance 'u9'"):
-        wanted_utterances(read_feature_dir(data_dir), ["u9"], 3, 0)
+        wanted_utterances(utterances, ["u9"], 3, 0, 4)
+    with pytest.raises(UserError, match="no utterance 'u0' of at least 61 frames"):
+        wanted_utterances(utterances, ["u0"], 3, 0, 61)
+    assert [utterance.utt_id for utterance in wanted_utterances(utterances, [], 3, 0, 80)] == ["u2", "u3"]

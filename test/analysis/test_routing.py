@@ -1,5 +1,6 @@
 """Routing statistics of a set."""
 
+import itertools
 from dataclasses import asdict
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from omnirouter.analysis.routing import analyse_routing, token_energy_db
 from omnirouter.data.dataset import Batch
+from omnirouter.data.errors import UserError
 from omnirouter.models.config import ModelConfig
 from omnirouter.models.ctc import CtcModel
 
@@ -40,6 +42,17 @@ def test_an_utterance_without_a_token_is_there_with_none() -> None:
     long = Batch(["a", "c"], torch.randn(2, 8, 80), [8, 3], torch.zeros(0), [0, 0])
     assignments = analyse_routing(model, [long, short]).assignments
     assert assignments.utt_ids.tolist() == ["a", "b", "c"] and assignments.lengths().tolist() == [2, 0, 0]
+    with pytest.raises(UserError, match="as long as a token, 4 frames"):
+        analyse_routing(model, [short])
+
+
+def test_transcripts_are_aligned_where_they_fit() -> None:
+    torch.manual_seed(0)
+    model = CtcModel(ModelConfig(layers=1, dim=32, heads=2, ffn_dim=32, encoder="switch"), 5).eval()
+    batch = Batch(["a", "b"], torch.randn(2, 24, 80), [24, 8], torch.zeros(0), [0, 0])
+    paths = analyse_routing(model, [batch], {"a": [2, 3], "b": [1, 2, 3]}).paths
+    assert paths.keys() == {"a"} and len(paths["a"]) == 6
+    assert [label for label, _ in itertools.groupby(paths["a"]) if label] == [2, 3]
 
 
 def test_energy_is_the_mean_power_of_a_tokens_frames_in_decibels() -> None:

@@ -52,6 +52,7 @@ def test_phonemes_come_in_order_with_their_times() -> None:
         phone: np.abs(np.diff(spoken.samples[round(start * 22050) : round(end * 22050)].astype(float))).mean()
         / np.abs(spoken.samples[round(start * 22050) : round(end * 22050)].astype(float)).mean()
         for (start, phone), (end, _) in itertools.pairwise(spoken.phones)
+        if phone
     }
     assert energies["s"] > 2 * max(energies["iː"], energies["m"])  # a hiss changes from sample to sample
 

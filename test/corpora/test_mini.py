@@ -68,6 +68,12 @@ def test_data_directories(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None
             assert ends_s[-1] == pytest.approx(utt.duration_s, abs=0.0015)
 
 
+def test_phonemes_without_a_symbol_are_joined_and_those_without_time_left_out() -> None:
+    said = [(0.0, "s"), (0.1, ""), (0.2, ""), (0.3, "iː"), (0.3, "m"), (0.5, ""), (0.6, "")]
+    spans = [(0.0, 0.1, "s"), (0.1, 0.3, "_"), (0.3, 0.5, "m"), (0.5, 0.7, "_")]
+    assert mini.spans(mini.Synthesised(0.7, said)) == spans
+
+
 def test_bytes_depend_on_the_seed_alone(corpus: Path, tmp_path: Path) -> None:
     assert prepare(tmp_path / "one_job", jobs=1) == digests(corpus)
     prepare(tmp_path / "other_seed", {"dev": 16}, seed=1)
