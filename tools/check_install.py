@@ -29,6 +29,7 @@ EXTRAS: dict[str, dict[str, str]] = {  # of setup.py -> the same
         "openai-whisper": "whisper.normalizers",
         "pytest": "pytest",
         "ruff": "ruff",
+        "selenium": "selenium",
     },
 }
 ALL = ("mini", "lhotse", "tensorboard", "bench")

@@ -17,6 +17,14 @@ def positive(text: str) -> float:
     return value
 
 
+def count(text: str) -> int:
+    """Read an option's value that has to be a whole number of at least 1, for argparse's `type`."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return value
+
+
 LOST = "a process that loads batches has been ended (out of memory?)"
 
 

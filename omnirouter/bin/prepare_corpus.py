@@ -4,16 +4,9 @@ import argparse
 import os
 from pathlib import Path
 
-from omnirouter.bin._main import run
+from omnirouter.bin._main import count, run
 from omnirouter.corpora.libriheavy import SUBSETS, TEXTS
 from omnirouter.corpora.librispeech import TRAIN_PARTS
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return count
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -73,11 +66,11 @@ def _add_libriheavy(corpora: argparse._SubParsersAction) -> None:
 def _add_mini(corpora: argparse._SubParsersAction) -> None:
     mini = _add(corpora, "mini", "synthetic English commands, made here with eSpeak NG: train, dev and test")
     _add_audio_dir(mini, "where the audio goes")
-    mini.add_argument("--train-utterances", type=_count, default=8000, help="about 1.6 s each")
-    mini.add_argument("--dev-utterances", type=_count, default=400, help="4.5 words each on average")
-    mini.add_argument("--test-utterances", type=_count, default=2300, help="4.5 words each on average")
+    mini.add_argument("--train-utterances", type=count, default=8000, help="about 1.6 s each")
+    mini.add_argument("--dev-utterances", type=count, default=400, help="4.5 words each on average")
+    mini.add_argument("--test-utterances", type=count, default=2300, help="4.5 words each on average")
     mini.add_argument("--seed", type=int, default=0, help="same seed, same bytes")
-    mini.add_argument("--nj", type=_count, default=os.cpu_count() or 1, help="parallel processes")
+    mini.add_argument("--nj", type=count, default=os.cpu_count() or 1, help="parallel processes")
 
 
 def main() -> None:

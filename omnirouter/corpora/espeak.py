@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import itertools
 import os
 import pickle
 import traceback
@@ -18,10 +19,22 @@ from omnirouter.data.errors import UserError
 SAMPLE_RATE_HZ = 22050
 
 # From espeak-ng's speak_lib.h. The library may call exit() on an error unless told not to.
-_AUDIO_OUTPUT_SYNCHRONOUS, _INITIALIZE_DONT_EXIT, _CHARS_UTF8 = 2, 0x8000, 1
+_AUDIO_OUTPUT_SYNCHRONOUS, _CHARS_UTF8 = 2, 1
+_INITIALIZE_DONT_EXIT, _INITIALIZE_PHONEME_EVENTS, _INITIALIZE_PHONEME_IPA = 0x8000, 1, 2
 _RATE, _PITCH = 1, 3
+_LIST_TERMINATED, _PHONEME = 0, 7
+_STRESS = "ˈˌ"
 
-_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+
+class _Event(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int) for name in ("type", "id", "text_position", "length", "audio_position_ms", "sample")),
+        ("user_data", ctypes.c_void_p),
+        ("name", ctypes.c_char * 8),
+    ]
+
+
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
 
 
 @dataclass(frozen=True)
@@ -34,8 +47,18 @@ class Prompt:
     pitch: int = 50
 
 
-def synthesise(prompts: Sequence[Prompt]) -> list[np.ndarray]:
-    """Return the int16 samples of each prompt at SAMPLE_RATE_HZ, always the same ones for the same sequence of prompts.
+@dataclass(frozen=True)
+class Spoken:
+    """What eSpeak made of a prompt."""
+
+    samples: np.ndarray
+    """int16 at SAMPLE_RATE_HZ."""
+    phones: list[tuple[float, str]]
+    """Where each phoneme begins, in seconds, and its IPA symbol without stress; a pause has none ("")."""
+
+
+def synthesise(prompts: Sequence[Prompt]) -> list[Spoken]:
+    """Speak each prompt: always the same for the same sequence of prompts.
 
     eSpeak carries hidden state from one prompt to the next (flutter phase, echo buffer), which even its
     re-initialisation leaves; so each call speaks in a forked child of this process, which itself never does.
@@ -54,7 +77,7 @@ def synthesise(prompts: Sequence[Prompt]) -> list[np.ndarray]:
     _, status = os.waitpid(child, 0)
     if status != 0:
         raise UserError(f"eSpeak NG failed (status {status}) on one of {list(prompts)}")
-    return [np.frombuffer(samples, dtype=np.int16) for samples in pickle.loads(output)]
+    return [Spoken(np.frombuffer(samples, dtype=np.int16), phones) for samples, phones in pickle.loads(output)]
 
 
 def _speak_and_exit(prompts: Sequence[Prompt], write_end: int) -> None:
@@ -69,13 +92,16 @@ def _speak_and_exit(prompts: Sequence[Prompt], write_end: int) -> None:
         os._exit(status)  # neither the parent's exit handlers nor its buffered output are the child's to run
 
 
-def _speak(prompt: Prompt) -> bytes:
-    library, chunks = _library(), []
+def _speak(prompt: Prompt) -> tuple[bytes, list[tuple[float, str]]]:
+    library, chunks, phones = _library(), [], []
 
     @_Callback
     def collect(samples: Any, count: int, events: Any) -> int:
         if samples and count > 0:
             chunks.append(ctypes.string_at(samples, 2 * count))
+        for event in itertools.takewhile(lambda event: event.type != _LIST_TERMINATED, events):
+            if event.type == _PHONEME:
+                phones.append((event.sample / SAMPLE_RATE_HZ, event.name.decode().strip(_STRESS)))
         return 0
 
     text = prompt.text.encode()
@@ -88,7 +114,7 @@ def _speak(prompt: Prompt) -> bytes:
     _check(library.espeak_Synchronize(), "synchronisation")
     if not chunks:
         raise RuntimeError(f"eSpeak NG said nothing for {prompt}")
-    return b"".join(chunks)
+    return b"".join(chunks), phones
 
 
 def _check(status: int, what: str) -> None:
@@ -101,9 +127,8 @@ def _library() -> ctypes.CDLL:
     loader = _loader()
     library = ctypes.CDLL(loader.get_library_path())
     data = loader.get_data_path()
-    rate_hz = library.espeak_Initialize(
-        _AUDIO_OUTPUT_SYNCHRONOUS, 0, os.fsencode(_short_path(data)), _INITIALIZE_DONT_EXIT
-    )
+    options = _INITIALIZE_DONT_EXIT | _INITIALIZE_PHONEME_EVENTS | _INITIALIZE_PHONEME_IPA
+    rate_hz = library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, os.fsencode(_short_path(data)), options)
     if rate_hz != SAMPLE_RATE_HZ:
         raise UserError(f"eSpeak NG did not start with its data in {data} (sample rate {rate_hz})")
     return library

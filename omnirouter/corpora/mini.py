@@ -1,11 +1,13 @@
 """The mini corpus: synthetic English commands in many voices, half of them noisy, made on the spot by eSpeak NG."""
 
 import functools
+import itertools
 import os
 import random
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -17,13 +19,24 @@ from tqdm import tqdm
 from omnirouter.corpora import espeak
 from omnirouter.corpora.mini_plan import Spec, draw_sentence, plan, takes, voices
 from omnirouter.data.datadir import Utterance, write_data_dir, write_table
-from omnirouter.data.files import atomic_dir
+from omnirouter.data.files import atomic_dir, atomic_write
 from omnirouter.data.jobs import bind_to_parent
 
 SAMPLE_RATE_HZ = 16000
 SPEECH_RMS = 0.05  # full scale is 1; leaves room for noise at 5 dB below
 BABBLE_VOICES = 3
 HUM_HZ, HUM_HARMONICS = (50.0, 60.0), 8
+SHORTEST_S = 0.001  # of a phoneme; eSpeak reports some that take no time
+UNNAMED = "_"  # stands for what eSpeak gives no symbol: pauses, and a glide now and then
+
+
+@dataclass(frozen=True)
+class Synthesised:
+    """An utterance that has been written."""
+
+    duration_s: float
+    phones: list[tuple[float, str]]
+    """As eSpeak reports them."""
 
 
 def prepare_mini(output: Path, audio_dir: Path, counts: dict[str, int], seed: int, jobs: int) -> None:
@@ -43,33 +56,62 @@ def prepare_mini(output: Path, audio_dir: Path, counts: dict[str, int], seed: in
 def _prepare_set(pool: Executor, specs: Sequence[Spec], data_dir: Path, audio_dir: Path) -> None:
     """Make the audio and then the data directory of one set."""
     with atomic_dir(audio_dir) as folder:
-        durations_s = _synthesise_all(pool, specs, folder)
+        made = _synthesise_all(pool, specs, folder)
     utterances = [
         Utterance(
             utt_id=spec.utt_id,
             recording=audio_dir / f"{spec.utt_id}.flac",
             text=spec.text,
             speaker=spec.speaker,
-            duration_s=durations_s[spec.utt_id],
+            duration_s=made[spec.utt_id].duration_s,
         )
         for spec in specs
     ]
     write_data_dir(data_dir, utterances)
     write_table(data_dir / "utt2noise", {spec.utt_id: _describe_noise(spec) for spec in specs})
     write_table(data_dir / "spk2accent", {spec.speaker: spec.accent for spec in specs})
+    _write_phones(data_dir / "phones.ctm", made)
 
 
-def synthesise(take: Sequence[Spec]) -> list[np.ndarray]:
-    """Return the int16 samples at SAMPLE_RATE_HZ of a take's utterances; each depends on none after it."""
+def _write_phones(path: Path, made: Mapping[str, Synthesised]) -> None:
+    """Write the phonemes that eSpeak reports, as lines `utt-id 1 start_s duration_s phoneme`."""
+    with atomic_write(path) as file:
+        for utt_id, utterance in sorted(made.items()):
+            for start_s, end_s, phone in spans(utterance):
+                file.write(f"{utt_id} 1 {start_s:.3f} {end_s - start_s:.3f} {phone}\n")
+
+
+def spans(utterance: Synthesised) -> list[tuple[float, float, str]]:
+    """Where each phoneme begins and ends, in seconds; those without a symbol that follow one another are one."""
+    starts = [
+        (start_s, phone or UNNAMED)
+        for (_, before), (start_s, phone) in itertools.pairwise([(0.0, UNNAMED), *utterance.phones])
+        if phone or before
+    ]
+    ends_s = [*(start_s for start_s, _ in starts[1:]), utterance.duration_s]
+    return [
+        (start_s, end_s, phone)
+        for (start_s, phone), end_s in zip(starts, ends_s, strict=True)
+        if end_s - start_s > SHORTEST_S
+    ]
+
+
+def synthesise(take: Sequence[Spec]) -> list[tuple[np.ndarray, list[tuple[float, str]]]]:
+    """Return the int16 samples at SAMPLE_RATE_HZ of a take's utterances, and their phonemes as eSpeak reports them.
+
+    Each depends on none after it.
+    """
     babbles = [_babble_prompts(spec) if spec.noise == "babble" and spec.snr_db is not None else [] for spec in take]
     prompts = [[_prompt(spec), *babble] for spec, babble in zip(take, babbles, strict=True)]
     spoken = iter(espeak.synthesise([prompt for group in prompts for prompt in group]))
     utterances = []
     for spec, group in zip(take, prompts, strict=True):
-        speech, *others = [_level(next(spoken)) for _ in group]
+        own, *others = [next(spoken) for _ in group]
+        speech = _level(own.samples)
         if spec.snr_db is not None:
-            speech = add_noise(speech, make_noise(spec, len(speech), others), spec.snr_db)
-        utterances.append(np.clip(np.rint(speech * 32768), -32768, 32767).astype(np.int16))
+            noise = make_noise(spec, len(speech), [_level(other.samples) for other in others])
+            speech = add_noise(speech, noise, spec.snr_db)
+        utterances.append((np.clip(np.rint(speech * 32768), -32768, 32767).astype(np.int16), own.phones))
     return utterances
 
 
@@ -153,15 +195,15 @@ def _describe_noise(spec: Spec) -> str:
     return "clean" if spec.snr_db is None else f"{spec.noise} {spec.snr_db:.1f}"
 
 
-def _synthesise_all(pool: Executor, specs: Sequence[Spec], folder: Path) -> dict[str, float]:
-    """Write `folder`/<utt_id>.flac for all specs in parallel; return utterance id to duration in seconds."""
-    durations_s: dict[str, float] = {}
+def _synthesise_all(pool: Executor, specs: Sequence[Spec], folder: Path) -> dict[str, Synthesised]:
+    """Write `folder`/<utt_id>.flac for all specs in parallel; return what each is, by utterance id."""
+    made: dict[str, Synthesised] = {}
     results = pool.map(functools.partial(_write_take, folder=folder), takes(specs))
     with tqdm(desc=specs[0].set_name, total=len(specs), unit="utt", mininterval=1) as progress:
         for done in results:
-            durations_s |= done
+            made |= done
             progress.update(len(done))
-    return durations_s
+    return made
 
 
 def _init_worker(parent: int) -> None:
@@ -171,9 +213,9 @@ def _init_worker(parent: int) -> None:
         os._exit(1)
 
 
-def _write_take(take: Sequence[Spec], folder: Path) -> dict[str, float]:
-    durations_s = {}
-    for spec, samples in zip(take, synthesise(take), strict=True):
+def _write_take(take: Sequence[Spec], folder: Path) -> dict[str, Synthesised]:
+    made = {}
+    for spec, (samples, phones) in zip(take, synthesise(take), strict=True):
         soundfile.write(folder / f"{spec.utt_id}.flac", samples, SAMPLE_RATE_HZ, subtype="PCM_16")
-        durations_s[spec.utt_id] = len(samples) / SAMPLE_RATE_HZ
-    return durations_s
+        made[spec.utt_id] = Synthesised(len(samples) / SAMPLE_RATE_HZ, phones)
+    return made

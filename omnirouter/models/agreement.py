@@ -4,10 +4,12 @@ import torch
 from torch import Tensor
 
 
-def contingency(a_T: Tensor, b_T: Tensor) -> Tensor:
-    """Count how often expert i of one layer and j of another take the same token: (max a + 1, max b + 1)."""
-    columns = int(b_T.max()) + 1
-    rows = int(a_T.max()) + 1
+def contingency(a_T: Tensor, b_T: Tensor, shape: tuple[int, int] | None = None) -> Tensor:
+    """Count how often expert i of one layer and j of another take the same token.
+
+    shape: experts of each layer; by default as many as the largest index asks for.
+    """
+    rows, columns = shape or (int(a_T.max()) + 1, int(b_T.max()) + 1)
     return torch.bincount(a_T * columns + b_T, minlength=rows * columns).view(rows, columns)
 
 

@@ -1,10 +1,15 @@
 """Routing statistics of a set."""
 
+import itertools
+from dataclasses import asdict
+
+import numpy as np
 import pytest
 import torch
 
-from omnirouter.analysis.routing import analyse_routing
+from omnirouter.analysis.routing import analyse_routing, token_energy_db
 from omnirouter.data.dataset import Batch
+from omnirouter.data.errors import UserError
 from omnirouter.models.config import ModelConfig
 from omnirouter.models.ctc import CtcModel
 
@@ -19,8 +24,37 @@ def test_figures_of_a_set_do_not_depend_on_its_batches() -> None:
         Batch([name], features[i : i + 1, :n], [n], torch.zeros(0), [0])
         for i, (name, n) in enumerate(zip("abcd", lengths, strict=True))
     ]
-    (one,), (other,) = analyse_routing(model, together), analyse_routing(model, apart)
+    with_batch, alone = analyse_routing(model, together), analyse_routing(model, apart)
+    (one,), (other,) = with_batch.layers, alone.layers
     assert one.layer == other.layer == 2 and one.cramers_v is None
     assert one.load == other.load and sum(one.load) == pytest.approx(1)
     assert (one.entropy, one.top1_prob) == pytest.approx((other.entropy, other.top1_prob), rel=1e-5)
-    assert analyse_routing(CtcModel(ModelConfig(layers=1, dim=32, heads=2, encoder="dense"), 5), together) == []
+    assert analyse_routing(CtcModel(ModelConfig(layers=1, dim=32, heads=2, encoder="dense"), 5), together) is None
+    for a, b in zip(asdict(with_batch.assignments).values(), asdict(alone.assignments).values(), strict=True):
+        assert np.array_equal(a, b)
+    assert with_batch.assignments.offsets.tolist() == [0, 20, 35, 43, 48]
+    assert with_batch.energy_db_T == pytest.approx(alone.energy_db_T)
+
+
+def test_an_utterance_without_a_token_is_there_with_none() -> None:
+    model = CtcModel(ModelConfig(layers=1, dim=32, heads=2, ffn_dim=32, encoder="switch"), 5).eval()
+    short = Batch(["b"], torch.randn(1, 3, 80), [3], torch.zeros(0), [0])
+    long = Batch(["a", "c"], torch.randn(2, 8, 80), [8, 3], torch.zeros(0), [0, 0])
+    assignments = analyse_routing(model, [long, short]).assignments
+    assert assignments.utt_ids.tolist() == ["a", "b", "c"] and assignments.lengths().tolist() == [2, 0, 0]
+    with pytest.raises(UserError, match="as long as a token, 4 frames"):
+        analyse_routing(model, [short])
+
+
+def test_transcripts_are_aligned_where_they_fit() -> None:
+    torch.manual_seed(0)
+    model = CtcModel(ModelConfig(layers=1, dim=32, heads=2, ffn_dim=32, encoder="switch"), 5).eval()
+    batch = Batch(["a", "b"], torch.randn(2, 24, 80), [24, 8], torch.zeros(0), [0, 0])
+    paths = analyse_routing(model, [batch], {"a": [2, 3], "b": [1, 2, 3]}).paths
+    assert paths.keys() == {"a"} and len(paths["a"]) == 6
+    assert [label for label, _ in itertools.groupby(paths["a"]) if label] == [2, 3]
+
+
+def test_energy_is_the_mean_power_of_a_tokens_frames_in_decibels() -> None:
+    powers = np.array([[1.0, 3.0], [2.0, 2.0], [100.0, 300.0], [200.0, 200.0]])
+    assert token_energy_db(np.log(powers), 2) == pytest.approx([10 * np.log10(2), 20 + 10 * np.log10(2)])

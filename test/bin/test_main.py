@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from omnirouter.bin._main import positive
+from omnirouter.bin._main import count, positive
 
 
 def test_a_positive_number_is_read() -> None:
@@ -41,3 +41,9 @@ def test_the_end_of_a_loading_process_is_one_line(error: str, words: str) -> Non
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and words in done.stderr
     assert ("Traceback" in done.stderr) == (words == "Traceback")
+
+
+def test_a_count_is_a_whole_number_of_at_least_1() -> None:
+    assert count("12") == 12
+    with pytest.raises(argparse.ArgumentTypeError, match="0 is less than 1"):
+        count("0")

@@ -1,5 +1,6 @@
 """eSpeak NG: the same prompts give the same samples whatever was said before, and mistakes are named."""
 
+import itertools
 import os
 from pathlib import Path
 
@@ -17,19 +18,20 @@ PROMPTS = [Prompt("hello world", f"en-us+{variant}", 150) for variant in ("f1", 
 
 
 def test_what_was_said_before_leaves_no_trace() -> None:
-    first = [synthesise([prompt])[0] for prompt in PROMPTS]
-    again = [synthesise([prompt])[0] for prompt in reversed(PROMPTS)][::-1]
+    first = [synthesise([prompt])[0].samples for prompt in PROMPTS]
+    again = [synthesise([prompt])[0].samples for prompt in reversed(PROMPTS)][::-1]
     for before, after in zip(first, again, strict=True):
         np.testing.assert_array_equal(before, after)
     in_one_go = synthesise(PROMPTS)
-    np.testing.assert_array_equal(in_one_go[0], first[0])
-    np.testing.assert_array_equal(synthesise(PROMPTS[:2])[1], in_one_go[1])
+    np.testing.assert_array_equal(in_one_go[0].samples, first[0])
+    np.testing.assert_array_equal(synthesise(PROMPTS[:2])[1].samples, in_one_go[1].samples)
 
 
 def test_rate_and_pitch_are_applied() -> None:
     slow, fast = synthesise([Prompt("one two three", "en", rate_wpm=100), Prompt("one two three", "en", rate_wpm=200)])
-    assert len(slow) / espeak.SAMPLE_RATE_HZ > 1.2 * len(fast) / espeak.SAMPLE_RATE_HZ > 0.4
-    low, high = (synthesise([Prompt("a", "en+m3", pitch=pitch)])[0] for pitch in (10, 90))
+    slow_s, fast_s = (len(spoken.samples) / espeak.SAMPLE_RATE_HZ for spoken in (slow, fast))
+    assert slow_s > 1.2 * fast_s > 0.4
+    low, high = (synthesise([Prompt("a", "en+m3", pitch=pitch)])[0].samples for pitch in (10, 90))
     assert _fundamental_hz(high) > 1.3 * _fundamental_hz(low)
 
 
@@ -41,6 +43,20 @@ def _fundamental_hz(samples: np.ndarray) -> float:
     return espeak.SAMPLE_RATE_HZ / (shortest + int(np.argmax(correlation[shortest:longest])))
 
 
+def test_phonemes_come_in_order_with_their_times() -> None:
+    [spoken] = synthesise([Prompt("see me", "en-us", rate_wpm=120)])
+    times_s, phones = zip(*spoken.phones, strict=True)
+    assert [phone for phone in phones if phone] == ["s", "iː", "m", "iː"]
+    assert list(times_s) == sorted(times_s) and times_s[-1] <= len(spoken.samples) / espeak.SAMPLE_RATE_HZ
+    energies = {
+        phone: np.abs(np.diff(spoken.samples[round(start * 22050) : round(end * 22050)].astype(float))).mean()
+        / np.abs(spoken.samples[round(start * 22050) : round(end * 22050)].astype(float)).mean()
+        for (start, phone), (end, _) in itertools.pairwise(spoken.phones)
+        if phone
+    }
+    assert energies["s"] > 2 * max(energies["iː"], energies["m"])  # a hiss changes from sample to sample
+
+
 def test_unknown_variants_and_languages_are_refused() -> None:
     with pytest.raises(UserError, match="no voice variant 'nobody'"):
         synthesise([Prompt("a", "en-us+nobody")])
@@ -49,14 +65,14 @@ def test_unknown_variants_and_languages_are_refused() -> None:
 
 
 def test_a_data_path_longer_than_espeaks_buffer_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = synthesise(PROMPTS[:1])[0]
+    expected = synthesise(PROMPTS[:1])[0].samples
     far = tmp_path / ("x" * 120) / ("y" * 120)
     far.mkdir(parents=True)
     (far / "data").symlink_to(espeakng_loader.get_data_path())
     monkeypatch.setattr(espeakng_loader, "get_data_path", lambda: str(far / "data"))
     espeak._library.cache_clear()
     try:
-        np.testing.assert_array_equal(synthesise(PROMPTS[:1])[0], expected)
+        np.testing.assert_array_equal(synthesise(PROMPTS[:1])[0].samples, expected)
     finally:
         espeak._library.cache_clear()
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import random
 import signal
 import subprocess
@@ -58,6 +59,19 @@ def test_data_directories(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None
             assert utt.speaker == specs[utt.utt_id].speaker
             assert (noises[utt.utt_id] == "clean") == (specs[utt.utt_id].snr_db is None)
         assert read_table(f"data/{set_name}/spk2accent").keys() == {utt.speaker for utt in utterances}
+        rows = [line.split() for line in Path(f"data/{set_name}/phones.ctm").read_text(encoding="utf-8").splitlines()]
+        assert [key for key, _ in itertools.groupby(row[0] for row in rows)] == [utt.utt_id for utt in utterances]
+        for utt in utterances:
+            spans = [(float(row[2]), float(row[3])) for row in rows if row[0] == utt.utt_id]
+            ends_s = [start_s + length_s for start_s, length_s in spans]
+            assert ends_s[:-1] == pytest.approx([start_s for start_s, _ in spans[1:]], abs=0.0015)
+            assert ends_s[-1] == pytest.approx(utt.duration_s, abs=0.0015)
+
+
+def test_phonemes_without_a_symbol_are_joined_and_those_without_time_left_out() -> None:
+    said = [(0.0, "s"), (0.1, ""), (0.2, ""), (0.3, "iː"), (0.3, "m"), (0.5, ""), (0.6, "")]
+    spans = [(0.0, 0.1, "s"), (0.1, 0.3, "_"), (0.3, 0.5, "m"), (0.5, 0.7, "_")]
+    assert mini.spans(mini.Synthesised(0.7, said)) == spans
 
 
 def test_bytes_depend_on_the_seed_alone(corpus: Path, tmp_path: Path) -> None:
@@ -81,7 +95,7 @@ def test_noise_lies_below_the_speech_by_the_ratio_of_the_plan(noise: str) -> Non
     clean = [dataclasses.replace(spec, snr_db=None) for spec in plan("train", 2000, 0)[:1]]
     for snr_db in (5.0, 12.3, 20.0):
         noisy = [dataclasses.replace(clean[0], noise=noise, snr_db=snr_db)]
-        speech, mixture = (mini.synthesise(take)[0].astype(float) for take in (clean, noisy))
+        speech, mixture = (mini.synthesise(take)[0][0].astype(float) for take in (clean, noisy))
         measured_db = 10 * np.log10(np.mean(speech**2) / np.mean((mixture - speech) ** 2))
         assert measured_db == pytest.approx(snr_db, abs=0.05)
         assert np.abs(mixture).max() < 32767

@@ -87,7 +87,7 @@ def test_a_change_runs_what_depends_on_it_and_nothing_else(three: Clone) -> None
     text.write_text(text.read_text().replace(" ", "  ", 1))
     output = three.run("--stage", "2")
     again = set(re.findall(r"\] stage (\d [^,:\n]*)(?:, since [^:]*)?: python", output))
-    assert again == {"4 train omnirouter", "6 score test"}
+    assert again == {"4 train omnirouter", "6 score test", "7 analyse routing test"}
     assert "stage 6 score test, since data/test/text has changed" in output
     output = three.run("--stage", "6", "--stop-stage", "6", "--force")
     assert "up to date" not in output and "decode" not in output.split("] finished")[0].replace("/decode_", "")

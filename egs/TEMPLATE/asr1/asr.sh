@@ -9,7 +9,7 @@
 #   4 train             features, tokenizer, --config                   exp/<name>/
 #   5 decode            exp/<name>/model.pt, features of dev and test   exp/<name>/decode_<set>[_beam|_lm]/text
 #   6 score             hypotheses, data/<set>/text                     exp/<name>/decode_…/score/, exp/RESULTS.md
-#   7 analyse routing   exp/<name>/model.pt, features of test           exp/<name>/routing_<set>/
+#   7 analyse routing   exp/<name>/model.pt, data and features of test  exp/<name>/routing_<set>/: numbers and figures
 #
 # A stage is passed over while its inputs, its settings and what it has made are unchanged. Training goes on where it
 # was stopped. The same command continues after any interruption.
@@ -186,6 +186,7 @@ if within 7; then
         find_features "$dataset"
         step "7 analyse routing $dataset" --record "$exp/.stage/routing_$dataset.json" --prefix "$gpu_prefix" \
             --from 4 "$exp/model.pt" "${features_of[@]}" --optional-output "$exp/routing_$dataset" \
+            --optional "data/$dataset"/{text,utt2spk,spk2accent,utt2noise,phones.ctm} \
             -- python -m omnirouter.bin.analyse_routing --exp "$exp" --data "data/$dataset" \
             -- "${gpu_flag[@]}" "${pipe_flag[@]}"
     done

@@ -1,0 +1,68 @@
+"""Curves of trainings for the report, from their `metrics.jsonl`."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omnirouter.analysis.curves import MOST_POINTS, thinned
+from omnirouter.data.errors import UserError
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A quantity that `metrics.jsonl` records during training."""
+
+    title: str
+    value_of: Callable[[dict[str, Any]], float | None]
+    """Its value on a line of the file; None on lines without it."""
+    is_log: bool = False
+
+
+def mean_agreement(line: dict[str, Any]) -> float | None:
+    """Return the mean over layers of Cramér's V between the experts of a layer and of the one below."""
+    values = [layer["cramers_v"] for layer in line.get("routing", {}).values() if layer["cramers_v"] is not None]
+    return sum(values) / len(values) if values else None
+
+
+CURVES = (
+    Curve("CTC loss (training)", lambda line: line.get("ctc_loss"), is_log=True),
+    Curve("Word error rate on the dev set, %", lambda line: line.get("valid", {}).get("wer"), is_log=True),
+    Curve("Load-balancing loss", lambda line: line.get("balance_loss") if line.get("routing") else None),
+    Curve("Cramér's V of adjacent layers, mean", mean_agreement),
+)
+
+
+def read_curves(experiments: Sequence[Path]) -> list[dict[str, Any]]:
+    """Return the curves that any of the experiments has, each with a series of steps and values an experiment."""
+    lines = [read_lines(path / "metrics.jsonl") for path in experiments]
+    curves = []
+    for curve in CURVES:
+        series = [make_series([(line["step"], curve.value_of(line)) for line in training]) for training in lines]
+        if any(one["x"] for one in series):
+            curves.append({"title": curve.title, "log": curve.is_log, "series": series})
+    return curves
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return all lines of a `metrics.jsonl`, none without such a file; `UserError` for one that is no record."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    parsed = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            parsed.append(json.loads(line))
+            parsed[-1]["step"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}:{number}: not a line of training's; remove it, or train on") from error
+    return parsed
+
+
+def make_series(points: Sequence[tuple[int, float | None]], most: int = MOST_POINTS) -> dict[str, list[float]]:
+    """Return steps `x` and values `y`, at most so many: means of neighbours, without what is not finite."""
+    kept = [(x, y) for x, y in points if y is not None and math.isfinite(y)]
+    if not kept:
+        return {"x": [], "y": []}
+    steps, values = (thinned(column, most) for column in zip(*kept, strict=True))
+    return {"x": [round(step, 1) for step in steps], "y": [float(f"{value:.5g}") for value in values]}

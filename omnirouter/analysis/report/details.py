@@ -1,0 +1,84 @@
+"""What the page shows of one utterance as one experiment has it: alignment, word times, experts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from omnirouter.analysis.matching import matched_experts
+from omnirouter.analysis.report.alignments import Alignment, read_alignments
+from omnirouter.analysis.report.scripts import characters
+from omnirouter.analysis.subject import read_subject
+from omnirouter.decoding.ctm import Word, read_ctm
+from omnirouter.decoding.folders import split_name
+
+TICKS_PER_S = 100  # of word times
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """All that is known of an experiment on a set."""
+
+    score: Path
+    alignments: Mapping[str, Alignment]
+    ref_words: Mapping[str, Sequence[Word]]
+    """Times of the words of references, by utterance; empty where they have not been aligned."""
+    hyp_words: Mapping[str, Sequence[Word]]
+    experts: Mapping[str, np.ndarray]
+    """Of each token of an utterance, int (MoE layers, tokens), by names matched between layers (as the paper's Fig. 2
+    matches colours); empty without an analysis of the routing."""
+    layers: dict[str, Any] | None
+    """Numbers of the MoE layers, how many names their experts have, and the seconds of a token."""
+
+
+def read_decoded(experiment: Path, set_name: str) -> Decoded:
+    """Read an experiment's results on a set: the scores have to be there."""
+    score = experiment / f"decode_{set_name}/score"
+    data_name, _ = split_name(f"decode_{set_name}")
+    experts, layers = _experts(experiment, data_name)
+    return Decoded(
+        score=score,
+        alignments=read_alignments(score / "per_utt"),
+        ref_words=_words(experiment / f"align_{data_name}/ctm"),
+        hyp_words=_words(experiment / f"decode_{set_name}/ctm"),
+        experts=experts,
+        layers=layers,
+    )
+
+
+def detail(decoded: Decoded, utt_id: str) -> dict[str, Any]:
+    """Return an utterance's hypothesis and operations, times of words where they are known, and experts by layer.
+
+    Times are, for each word, hundredths of a second since the one before began, and of its duration; left out where
+    they are those of other words (an earlier decoding's). The experts of a layer are `characters`, one a token.
+    """
+    alignment = decoded.alignments[utt_id]
+    found: dict[str, Any] = {"hyp": " ".join(alignment.hyp), "ops": alignment.operations}
+    timed = {"ref": (decoded.ref_words, alignment.ref), "hyp": (decoded.hyp_words, alignment.hyp)}
+    for side, (words_of, expected) in timed.items():
+        words = words_of.get(utt_id, ())
+        if words and [word.text for word in words] == expected:
+            ticks = (np.array([(w.start_s, w.duration_s) for w in words]) * TICKS_PER_S).round().astype(int)
+            ticks[:, 0] = np.diff(ticks[:, 0], prepend=0)
+            found[f"{side}_times"] = ticks.ravel().tolist()
+    if utt_id in decoded.experts:
+        found["experts"] = [characters(row) for row in decoded.experts[utt_id]]
+    return found
+
+
+def _words(path: Path) -> Mapping[str, Sequence[Word]]:
+    return read_ctm(path) if path.is_file() else {}
+
+
+def _experts(experiment: Path, data_name: str) -> tuple[Mapping[str, np.ndarray], dict[str, Any] | None]:
+    """Return the experts by utterance, and what the page says of the layers."""
+    if not (experiment / f"routing_{data_name}/experts.npz").is_file():
+        return {}, None
+    subject = read_subject(experiment, data_name)
+    found = subject.assignments
+    matched_LT = matched_experts(found, subject.routers)
+    layers = {"layers": found.layers.tolist(), "names": int(matched_LT.max(initial=0)) + 1, "token_s": found.token_s}
+    bounds = zip(found.utt_ids.tolist(), found.offsets, found.offsets[1:], strict=False)
+    return {utt_id: matched_LT[:, start:end] for utt_id, start, end in bounds}, layers

@@ -1,0 +1,263 @@
+"""The report in headless Chromium, opened from disk; skipped where Debian's chromium and chromium-driver are not."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+from omnirouter.analysis.report.write import write_report
+from omnirouter.data.datadir import Utterance, write_data_dir
+
+COUNT, PAGE_ROWS, WAIT_S = 60, 50, 20
+EVIL = '<script>window.hacked=1</script> <img/src=x/onerror=window.hacked=1> "quoted" naïve Ω'
+ARGUMENTS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--disable-gpu",
+    "--window-size=1400,1000",
+    "--force-prefers-reduced-motion",
+)
+BLUE, ORANGE, GREEN = [0, 114, 178], [230, 159, 0], [0, 158, 115]  # of experts 0, 1 and 2
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("no chromium and chromedriver here (Debian: apt install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ARGUMENTS:
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    session = webdriver.Chrome(options=options, service=Service(driver))
+    yield session
+    session.quit()
+
+
+def text_of(number: int) -> str:
+    return EVIL if number == 7 else f"WORD{number} {'MORE ' * (number % 5)}END"
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory, make_experiment) -> Path:
+    """60 utterances of two speakers by a dense, a Switch and an Omni-router experiment; awkward names throughout."""
+    folder = tmp_path_factory.mktemp("report") / 'a "folder" #1 of 100%'
+    (folder / "wavs").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    utterances = []
+    for i in range(COUNT):
+        path = folder / f"wavs/{i}.wav"
+        soundfile.write(path, 0.1 * rng.standard_normal(8000 + 160 * i), 16000)
+        utterances.append(Utterance(f"utt{i:02d}", path, text_of(i), "zoë" if i % 3 else "ann"))
+    texts = {utt.utt_id: utt.text for utt in utterances}
+    wrong = {f"utt{i:02d}": f"WORD{i} SO WRONG" for i in range(10, 15)}
+    for name in ("test", "dev #2"):
+        write_data_dir(folder / f"data/{name}", utterances)
+        for kind, hypotheses in (
+            ("dense", texts),
+            ("switch <b>", texts | wrong),
+            ("omnirouter", texts | {"utt03": ""}),
+        ):
+            encoder = kind.split()[0]
+            make_experiment(folder / f"exp/{kind}", encoder, folder / f"data/{name}", hypotheses, with_ctm=True)
+    write_report([folder / f"exp/{kind}" for kind in ("dense", "switch <b>", "omnirouter")], folder / "report")
+    return folder / "report"
+
+
+class Page:
+    """The report as it is seen."""
+
+    def __init__(self, browser: webdriver.Chrome, report: Path) -> None:
+        self.browser = browser
+        browser.get((report / "index.html").as_uri())
+        self.until(lambda: self.run("return document.documentElement.dataset.ready"))
+
+    def run(self, script: str, *arguments: object) -> object:
+        return self.browser.execute_script(script, *arguments)
+
+    def until(self, condition) -> None:
+        WebDriverWait(self.browser, WAIT_S, poll_frequency=0.05).until(lambda _: condition())
+
+    def one(self, selector: str):
+        return self.browser.find_element(By.CSS_SELECTOR, selector)
+
+    def text(self, selector: str) -> str:
+        return self.one(selector).text
+
+    def column(self, name: str) -> list[str]:
+        """The texts of a column of the list."""
+        script = "return [...document.querySelectorAll(arguments[0])].map((cell) => cell.textContent)"
+        return self.run(script, f"#list-body .{name}")
+
+    def sort(self, key: str) -> None:
+        before = self.text("#list-head [aria-sort] button")
+        self.one(f"#list-head [data-sort={key}]").click()
+        self.until(lambda: self.text("#list-head [aria-sort] button") != before)
+
+    def search(self, text: str, expected: str) -> None:
+        box = self.one("#search")
+        box.send_keys(Keys.CONTROL, "a")
+        box.send_keys(Keys.BACKSPACE, text)
+        self.until(lambda: self.text("#count") == expected)
+
+    def press(self, key: str) -> None:
+        self.one("body").send_keys(key)
+
+    def colours_at(self, *points: tuple[float, float]) -> list[list[int]]:
+        """Red, green and blue of the timeline at points (x, y), shares of its width and height."""
+        script = """const { width, height } = document.querySelector("#detail canvas");
+            const pen = document.querySelector("#detail canvas").getContext("2d");
+            const { data } = pen.getImageData(0, 0, width, height);
+            const start = ([x, y]) => 4 * (Math.floor(y * height) * width + Math.floor(x * width));
+            return arguments[0].map((point) => [...data.slice(start(point), start(point) + 3)]);"""
+        return self.run(script, points)
+
+
+@pytest.fixture
+def page(browser, report) -> Iterator[Page]:
+    shown = Page(browser, report)
+    yield shown
+    assert shown.browser.get_log("browser") == []
+    assert not shown.one("#failure").is_displayed()
+    sources = shown.run("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+    assert all(source.startswith(("file:", "data:")) for source in sources)
+
+
+def test_results_curves_and_routing_are_drawn(page):
+    cells = [cell.text for cell in page.browser.find_elements(By.CSS_SELECTOR, "#results tbody tr:nth-child(1) > *")]
+    assert cells[:3] == ["dev #2", "dense", "dense"] and "0.00" in cells
+    assert len(page.browser.find_elements(By.CSS_SELECTOR, "#training-body svg")) == 4
+    assert "no routing" in page.text("#routing-body")
+    page.press("2")
+    page.until(lambda: page.browser.find_elements(By.CSS_SELECTOR, "#routing-body .load"))
+    assert page.one("#routing-body .load").get_attribute("aria-label") == "Layer 2: 0.0, 50.0, 50.0, 0.0 %"
+
+
+def test_columns_sort_both_ways(page):
+    page.sort("length")
+    lengths = [float(length) for length in page.column("length")]
+    assert lengths == sorted(lengths, reverse=True) and len(lengths) == PAGE_ROWS
+    page.sort("length")
+    assert page.column("id")[0] == "utt00"
+    assert page.one("#list-head [aria-sort]").get_attribute("aria-sort") == "ascending"
+    page.sort("id")
+    assert page.column("id") == [f"utt{i:02d}" for i in range(PAGE_ROWS)]
+    page.sort("speaker")
+    assert page.column("speaker") == ["ann"] * 20 + ["zoë"] * 30
+    page.press("2")
+    page.sort("errors")
+    assert page.column("errors")[:6] == ["5", "4", "3", "2", "2", "0"]
+    page.sort("wer")
+    rates = [float(rate) for rate in page.column("wer")]
+    assert rates == sorted(rates, reverse=True) and rates[0] > 0
+
+
+def test_words_ids_and_speakers_are_found(page):
+    page.search("word12 more", "1–1 of 1")
+    assert page.column("id") == ["utt12"] and page.text("#detail-title") == "utt12"
+    page.search("UTT3", "1–10 of 10")
+    page.search("zoë", "1–40 of 40")
+    page.search("no such words", "nothing found")
+    assert page.column("id") == [] and "No utterance" in page.text("#detail")
+    page.search("", "1–50 of 60")
+    page.one("#page-on").click()
+    assert page.text("#count") == "51–60 of 60" and not page.one("#page-on").is_enabled()
+
+
+def test_filters(page):
+    page.press("2")
+    Select(page.one("#filter")).select_by_value("wrong")
+    page.until(lambda: page.text("#count") == "1–5 of 5")
+    Select(page.one("#filter")).select_by_value("differ")
+    page.until(lambda: page.text("#count") == "1–6 of 6")
+
+
+def test_markup_in_a_transcript_is_text(page):
+    page.search("hacked", "1–1 of 1")
+    assert page.text("#list-body .text") == EVIL
+    words = [word.text for word in page.browser.find_elements(By.CSS_SELECTOR, ".alignment li > span:first-child")]
+    assert words[: len(EVIL.split())] == EVIL.split()
+    assert page.run("return window.hacked") is None
+    assert page.one("#experiments label:nth-child(2)").text == "switch <b>"
+
+
+def test_audio_plays_and_is_not_loaded_before(page):
+    page.search("utt05", "1–1 of 1")
+    state = "const audio = document.getElementById('player'); return [audio.readyState, audio.currentTime, audio.error]"
+    assert page.run(state) == [0, 0, None]
+    heard = "return performance.getEntriesByType('resource').filter((entry) => entry.name.endsWith('.ogg')).length"
+    assert page.run(heard) == 0
+    page.run("document.activeElement.blur()")
+    page.press("p")
+    page.until(lambda: page.run(state)[1] > 0)
+    assert page.run("return document.getElementById('player').duration") == pytest.approx(0.55, abs=0.02)
+    page.until(lambda: page.one(".playhead").is_displayed())
+    page.until(lambda: page.run("return document.getElementById('player').ended"))
+
+
+def test_experiments_switch_by_click_and_by_key(page):
+    page.search("utt12", "1–1 of 1")
+    assert "dense: 0 errors in 4 words" in page.text("#detail")
+    page.one("#experiments label:nth-child(2)").click()
+    page.until(lambda: "switch <b>: 3 errors" in page.text("#detail"))
+    shown = page.browser.find_elements(By.CSS_SELECTOR, "#detail .alignment")[0]
+    marks = [item.get_attribute("class") for item in shown.find_elements(By.CSS_SELECTOR, "li")]
+    assert sorted(marks) == ["C", "D", "S", "S"]
+    assert {mark.text for mark in shown.find_elements(By.CSS_SELECTOR, "b")} == {"S", "D"}
+    page.run("document.activeElement.blur()")
+    page.press("3")
+    page.until(lambda: "omnirouter: 0 errors" in page.text("#detail"))
+    assert page.one("#experiments input[value='2']").is_selected()
+
+
+def test_the_ribbon_has_the_experts_of_layers_over_time(page):
+    """Waveform, layer 2 (expert 1, then 2), layer 1 (expert 0), words of reference and hypothesis, seconds."""
+    page.press("3")
+    page.until(lambda: page.one("#experiments input[value='2']").is_selected())
+    page.search("utt12", "1–1 of 1")
+    height = 66 + 6 + 2 * 16 + 6 + 2 * 20 + 18
+    upper, lower = (66 + 6 + 2) / height, (66 + 6 + 16 + 2) / height
+    points = [(0.1, upper), (0.9, upper), (0.1, lower), (0.9, lower)]
+    assert page.colours_at(*points) == [ORANGE, GREEN, BLUE, BLUE]
+    assert "expert of each token in 2 layers" in page.one("#detail canvas").get_attribute("aria-label")
+    page.press("1")
+    page.until(lambda: "expert" not in page.one("#detail canvas").get_attribute("aria-label"))
+
+
+def test_sets_switch_and_keys_go_through_the_list(page):
+    page.sort("id")
+    page.press("j")
+    page.until(lambda: page.text("#detail-title") == "utt01")
+    page.press("k")
+    page.until(lambda: page.text("#detail-title") == "utt00")
+    Select(page.one("#set")).select_by_visible_text("test")
+    page.until(lambda: page.run("return REPORT.state.set") == 1)
+    page.until(lambda: page.text("#count") == "1–50 of 60")
+
+
+def test_a_broken_folder_is_said(browser, report, tmp_path):
+    shutil.copytree(report, tmp_path / "copy", ignore=shutil.ignore_patterns("set0-0.js", "*.ogg"))
+    browser.get((tmp_path / "copy/index.html").as_uri())
+    WebDriverWait(browser, WAIT_S).until(lambda _: browser.find_element(By.ID, "failure").is_displayed())
+    assert "data/set0-0.js cannot be read" in browser.find_element(By.ID, "failure").text
+    assert browser.get_log("browser")
+
+
+def test_a_phone_shows_all_without_scrolling_sideways(browser, report):
+    metrics = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        page = Page(browser, report)
+        assert page.run("return document.documentElement.scrollWidth") == 390
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -1,0 +1,107 @@
+"""What the report takes from the files of experiments."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from omnirouter.analysis.report.alignments import Alignment, check_same_references, read_alignments
+from omnirouter.analysis.report.audio import outline, write_sounds
+from omnirouter.analysis.report.curves import make_series, read_curves
+from omnirouter.analysis.report.scripts import characters, read_script, write_script
+from omnirouter.data.datadir import Utterance
+from omnirouter.data.errors import UserError
+from omnirouter.scoring.report import score_files
+
+
+def test_a_script_holds_any_text_as_plain_letters(tmp_path):
+    value = {"text": "</script><script>alert('1')</script> \" \\ naïve Ω \u2028 😀", "none": None, "numbers": [1, 0.5]}
+    write_script(tmp_path, "one", value)
+    assert read_script(tmp_path, "one") == value
+    text = (tmp_path / "one.js").read_text(encoding="ascii")
+    assert text.startswith('REPORT.receive("one", "') and text.endswith('");\n')
+    assert "<" not in text and "\\" not in text and text.count('"') == 4
+
+
+def test_characters_begin_at_zero_and_go_beyond_letters():
+    assert characters(np.array([0, 1, 9, 10, 300])) == "019:" + chr(348)
+    assert characters(np.array([], dtype=np.uint8)) == ""
+
+
+def test_alignments_are_read_back_as_scoring_has_made_them(tmp_path):
+    refs = {"u1": "a b c", "u2": "*** x", "u3": "p"}
+    hyps = {"u1": "a d c e", "u2": "x", "u3": ""}
+    files = score_files(refs, hyps, dict.fromkeys(refs, "s"))
+    (tmp_path / "per_utt").write_text(files["per_utt"])
+    assert read_alignments(tmp_path / "per_utt") == {
+        "u1": Alignment(["a", "b", "c"], ["a", "d", "c", "e"], "CSCI"),
+        "u2": Alignment(["***", "x"], ["x"], "DC"),
+        "u3": Alignment(["p"], [], "D"),
+    }
+    assert read_alignments(tmp_path / "per_utt")["u1"].errors == 2
+
+
+@pytest.mark.parametrize("line", ["u1 op C Q", "u1 op C", "u1 hyp a b c"])
+def test_a_broken_alignment_is_named(tmp_path, line):
+    lines = {"ref": "u1 ref a b", "hyp": "u1 hyp a b", "op": "u1 op C C", line.split()[1]: line}
+    (tmp_path / "per_utt").write_text("\n".join(lines.values()) + "\n")
+    with pytest.raises(UserError, match="per_utt:1: utterance u1 .*score again"):
+        read_alignments(tmp_path / "per_utt")
+
+
+def test_different_references_are_refused():
+    one, other = Alignment(["a"], ["a"], "C"), Alignment(["b"], ["a"], "S")
+    check_same_references({Path("A"): {"u": one}, Path("B"): {"u": Alignment(["a"], [], "D")}})
+    with pytest.raises(UserError, match="A and B .*1 utterances, first u"):
+        check_same_references({Path("A"): {"u": one}, Path("B"): {"u": other}})
+    with pytest.raises(UserError, match="first v"):
+        check_same_references({Path("A"): {"u": one, "v": one}, Path("B"): {"u": one}})
+
+
+def test_curves_of_dense_and_routed_trainings(tmp_path, make_experiment, tiny_data_dir):
+    hypotheses = {f"spk{i // 2}-utt{i}": f"tone number {i}" for i in range(4)}
+    paths = [make_experiment(tmp_path / kind, kind, tiny_data_dir, hypotheses) for kind in ("dense", "switch")]
+    nothing = {"x": [], "y": []}
+    curves = {curve["title"].split()[0]: curve["series"] for curve in read_curves([*paths, tmp_path / "none"])}
+    assert curves["CTC"] == [{"x": [10, 20, 30], "y": [10, 5, 3.3333]}] * 2 + [nothing]
+    assert curves["Word"][0] == {"x": [30], "y": [12.5]}
+    assert curves["Load-balancing"] == [nothing, {"x": [10, 20, 30], "y": [6, 6, 6]}, nothing]
+    assert curves["Cramér's"][1] == {"x": [10, 20, 30], "y": [0.3, 0.3, 0.3]}
+    assert [curve["title"].split()[0] for curve in read_curves(paths[:1])] == ["CTC", "Word"]
+
+
+def test_thinned_curves_are_means_of_neighbours():
+    points = [(1, 1.0), (2, 3.0), (3, float("nan")), (4, None), (5, 5.0), (6, 7.0)]
+    assert make_series(points, most=2) == {"x": [1.5, 5.5], "y": [2, 6]}
+    assert make_series(points, most=9) == {"x": [1, 2, 5, 6], "y": [1, 3, 5, 7]}
+
+
+def test_a_broken_line_of_metrics_is_named(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 1}) + "\n{broken\n")
+    with pytest.raises(UserError, match="metrics.jsonl:2: "):
+        read_curves([tmp_path])
+
+
+def test_an_outline_has_the_greatest_amplitudes():
+    samples = np.zeros(16000, np.float32)
+    samples[0], samples[-1] = -0.5, 0.25
+    levels = [ord(character) - ord("0") for character in outline(samples)]
+    assert levels == [31, *[0] * 78, 16]
+    assert len(outline(np.ones(160_000, np.float32))) == 300
+    assert outline(np.zeros(1, np.float32)) == "0"
+
+
+def test_audio_is_opus_of_the_utterance_alone(tmp_path, write_tone):
+    long = write_tone(tmp_path / "long.wav", duration_s=3.0, sample_rate_hz=8000)
+    utterances = [Utterance("a", long, "", "s", start_s=1.0, end_s=1.5), Utterance("b", tmp_path / "none.wav", "", "s")]
+    cut, missing = write_sounds(utterances, tmp_path / "audio")
+    assert cut.duration_s == 0.5 and len(cut.outline) == 40 and not cut.problem
+    assert missing.outline == "" and "none.wav" in missing.problem
+    info = soundfile.info(tmp_path / "audio/0.ogg")
+    assert (info.format, info.subtype, info.samplerate, info.channels) == ("OGG", "OPUS", 16000, 1)
+    assert abs(info.duration - 0.5) < 0.01
+    samples, _ = soundfile.read(tmp_path / "audio/0.ogg")
+    assert np.argmax(np.abs(np.fft.rfft(samples))) == pytest.approx(440 * 0.5, abs=1)
+    assert not (tmp_path / "audio/1.ogg").exists()

@@ -1,0 +1,225 @@
+"""The folder of a report."""
+
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from omnirouter.analysis.report import sets
+from omnirouter.analysis.report.alignments import Alignment
+from omnirouter.analysis.report.audio import Sound
+from omnirouter.analysis.report.details import Decoded
+from omnirouter.analysis.report.scripts import characters, read_script
+from omnirouter.analysis.report.write import ReportOptions, write_report
+from omnirouter.data.errors import UserError
+from omnirouter.decoding.ctm import Word, write_ctm
+
+TEXTS = {f"spk{i // 2}-utt{i}": f"tone number {i}" for i in range(4)}
+MOST_BYTES = 10_000_000
+
+
+@pytest.fixture
+def recipe(tmp_path, make_experiment, tiny_data_dir):
+    """A recipe's folder: data/tiny, and exp with a dense and a Switch experiment."""
+    (tmp_path / "data").mkdir()
+    tiny_data_dir.rename(tmp_path / "data/tiny")
+    data = tmp_path / "data/tiny"
+    make_experiment(tmp_path / "exp/dense", "dense", data, TEXTS | {"spk0-utt0": "tone number one more"})
+    make_experiment(tmp_path / "exp/switch", "switch", data, TEXTS | {"spk1-utt3": ""}, with_ctm=True)
+    return tmp_path
+
+
+def report(recipe, *names, **options):
+    write_report([recipe / "exp" / name for name in names], recipe / "report", ReportOptions(**options))
+    return recipe / "report"
+
+
+def test_a_report_holds_lists_details_and_audio(recipe):
+    folder = report(recipe, "dense", "switch")
+    index, listed, piece = (read_script(folder / "data", name) for name in ("index", "set0", "set0-0"))
+    assert index["experiments"] == ["dense", "switch"]
+    assert [row["cells"]["raw WER %"] for row in index["results"]["rows"]] == ["16.67", "25.00"]
+    assert [row["rate"][0] for row in index["results"]["rows"]] == [16.67, 25.0]
+    assert index["routing"] == [
+        [
+            None,
+            [
+                {"layer": 1, "load": [1.0, 0, 0, 0], "cramers_v": None},
+                {"layer": 2, "load": [0, 0.5, 0.5, 0], "cramers_v": 0.25},
+            ],
+        ]
+    ]
+    assert index["sets"][0]["name"] == "tiny" and index["sets"][0]["audio"] == 0
+    assert listed["ids"] == list(TEXTS) and listed["texts"] == list(TEXTS.values())
+    assert listed["speakers"] == ["spk0", "spk0", "spk1", "spk1"] and listed["lengths_s"] == [1.0, 1.1, 1.2, 1.3]
+    assert listed["errors"] == [[2, 0, 0, 0], [0, 0, 0, 3]]
+    dense, switch = piece[0]["experiments"]
+    assert dense["hyp"] == "tone number one more" and sorted(dense["ops"]) == ["C", "C", "I", "S"]
+    assert switch["ref_times"] == switch["hyp_times"] == [0, 8, 10, 8, 10, 8]
+    assert switch["experts"][0] == "0" * 25
+    assert len(piece[0]["outline"]) == 80
+    assert sorted(path.name for path in (folder / "audio/0").iterdir()) == [f"{i}.ogg" for i in range(4)]
+    assert (folder / "index.html").is_file() and (folder / "page/main.js").is_file()
+
+
+def test_experts_are_named_as_those_below_unless_layers_share_a_router(recipe):
+    """Layer 1 always has expert 0, layer 2 most often expert 2, whose name is then 0 too."""
+
+    def upper_layer():
+        return read_script(report(recipe, "switch", with_audio=False) / "data", "set0-0")[0]["experiments"][0][
+            "experts"
+        ][1]
+
+    names = upper_layer()
+    assert names[-13:] == "0" * 13 and len(set(names[:12])) == 1 and names[0] != "0"
+    config = recipe / "exp/switch/config.yaml"
+    config.write_text(config.read_text().replace("encoder: switch", "encoder: omnirouter"))
+    assert upper_layer() == "1" * 12 + "2" * 13
+
+
+def test_times_of_other_words_are_left_out(recipe):
+    write_ctm(recipe / "exp/switch/decode_tiny/ctm", {"spk0-utt0": [Word(0, 0.1, "stale")]})
+    shown = read_script(report(recipe, "switch", with_audio=False) / "data", "set0-0")[0]["experiments"][0]
+    assert "ref_times" in shown and "hyp_times" not in shown
+
+
+def test_without_audio_nothing_is_read_but_tables(recipe):
+    shutil.rmtree(recipe / "wavs")
+    folder = report(recipe, "dense", with_audio=False)
+    assert not (folder / "audio").exists()
+    assert read_script(folder / "data", "set0")["lengths_s"] == [1.0, 1.1, 1.2, 1.3]
+    assert read_script(folder / "data", "index")["sets"][0]["audio"] is None
+
+
+def test_without_data_directory(recipe):
+    shutil.rmtree(recipe / "data")
+    with pytest.raises(UserError, match="no data directory of tiny: .*--data.*--no-audio"):
+        report(recipe, "dense")
+    listed = read_script(report(recipe, "dense", with_audio=False) / "data", "set0")
+    assert listed["speakers"] == [] and listed["lengths_s"] == []
+
+
+def test_a_data_directory_elsewhere(recipe):
+    shutil.move(recipe / "data/tiny", recipe / "elsewhere/tiny")
+    folder = report(recipe, "dense", data_dirs=[recipe / "elsewhere/tiny"])
+    assert (folder / "audio/0/3.ogg").is_file()
+    with pytest.raises(UserError, match="--data .*other: other is none of the sets reported: tiny"):
+        report(recipe, "dense", data_dirs=[recipe / "other"])
+
+
+def test_some_audio_may_be_missing_but_not_all(recipe, capsys):
+    (recipe / "wavs/1.wav").unlink()
+    folder = report(recipe, "dense")
+    assert read_script(folder / "data", "set0")["audio"] == [True, False, True, True]
+    assert "1 of 4 utterances without audio" in capsys.readouterr().err
+    shutil.rmtree(recipe / "wavs")
+    with pytest.raises(UserError, match="0.wav.*--no-audio"):
+        report(recipe, "dense")
+    assert (folder / "audio/0/0.ogg").is_file(), "the report before is still there"
+
+
+def test_sets_are_chosen_and_beam_search_shares_the_audio(recipe):
+    shutil.copytree(recipe / "exp/switch/decode_tiny", recipe / "exp/switch/decode_tiny_lm")
+    index = read_script(report(recipe, "dense", "switch") / "data", "index")
+    assert [(one["name"], one["audio"]) for one in index["sets"]] == [("tiny", 0), ("tiny_lm", 0)]
+    assert [bool(layers) for layers in index["sets"][1]["layers"]] == [False, True]
+    assert read_script(recipe / "report/data", "set1")["errors"] == [None, [0, 0, 0, 3]]
+    index = read_script(report(recipe, "dense", "switch", sets=["tiny"], with_audio=False) / "data", "index")
+    assert [one["name"] for one in index["sets"]] == ["tiny"]
+    with pytest.raises(UserError, match="'dev': there is no decode_dev/score; those scored are: tiny"):
+        report(recipe, "dense", sets=["dev"])
+
+
+def test_experiments_without_scores_have_curves(recipe):
+    shutil.rmtree(recipe / "exp/dense/decode_tiny")
+    index = read_script(report(recipe, "dense") / "data", "index")
+    assert not index["sets"] and not index["results"]["rows"] and len(index["curves"]) == 2
+
+
+def test_experiments_of_one_name_are_told_apart_and_seeds_joined(recipe, make_experiment):
+    make_experiment(recipe / "exp2/dense", "dense", recipe / "data/tiny", TEXTS)
+    make_experiment(recipe / "exp/dense_seed2", "dense", recipe / "data/tiny", TEXTS, seed=2)
+    paths = [recipe / "exp/dense", recipe / "exp2/dense", recipe / "exp/dense_seed2"]
+    write_report(paths, recipe / "report", ReportOptions(with_audio=False))
+    index = read_script(recipe / "report/data", "index")
+    assert index["experiments"] == [str(paths[0]), str(paths[1]), "dense_seed2"]
+    assert [row["experiment"] for row in index["results"]["seeds"]] == ["dense, dense_seed2"]
+
+
+def test_figures_are_copied(recipe):
+    (recipe / "exp/switch/routing_tiny/fig5 V.png").write_bytes(b"png")
+    folder = report(recipe, "dense", "switch", with_audio=False)
+    assert read_script(folder / "data", "index")["figures"] == [[[], ["fig5 V"]]]
+    assert (folder / "figures/0-1/fig5 V.png").read_bytes() == b"png"
+
+
+def test_only_reports_are_replaced(recipe):
+    (recipe / "report").mkdir()
+    (recipe / "report/thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match="holds something else than a report"):
+        report(recipe, "dense")
+    (recipe / "report/thesis.tex").unlink()
+    report(recipe, "dense", with_audio=False)
+    report(recipe, "switch", with_audio=False)
+    assert read_script(recipe / "report/data", "index")["experiments"] == ["switch"]
+    with pytest.raises(UserError, match="not an experiment directory"):
+        report(recipe, "none")
+
+
+def test_other_references_are_refused(recipe):
+    per_utt = recipe / "exp/switch/decode_tiny/score/per_utt"
+    per_utt.write_text(per_utt.read_text().replace("tone", "zone"))
+    with pytest.raises(UserError, match="different references: 4 utterances"):
+        report(recipe, "dense", "switch", with_audio=False)
+
+
+class MadeAudio:
+    """In the place of an `AudioFolder`: as many sounds as wanted, none written."""
+
+    def __init__(self, sounds):
+        self.sounds = sounds
+
+    def add(self, utterances):
+        return 0, self.sounds
+
+
+def made_decoding(rng, words, refs, routed):
+    """Random hypotheses with word times and, if routed, experts of 16 layers, for references of 20 words and 7.5 s."""
+    ops = {utt_id: "".join(words.choices("CS", (19, 1), k=20)) for utt_id in refs}
+    hyps = {u: [w if o == "C" else w[::-1] + "X" for w, o in zip(ref, ops[u], strict=True)] for u, ref in refs.items()}
+    return Decoded(
+        score=Path("score"),
+        alignments={utt_id: Alignment(ref, hyps[utt_id], ops[utt_id]) for utt_id, ref in refs.items()},
+        ref_words={utt_id: made_times(words, ref) for utt_id, ref in refs.items()},
+        hyp_words={utt_id: made_times(words, hyp) for utt_id, hyp in hyps.items()},
+        experts={utt_id: made_experts(rng) for utt_id in refs} if routed else {},
+        layers={"layers": list(range(1, 17)), "names": 4, "token_s": 0.04} if routed else None,
+    )
+
+
+def made_experts(rng):
+    """Runs of 2 tokens in the mean, (16 layers, 187 tokens); those of the mini recipe's models are longer."""
+    experts = rng.integers(4, size=(16, 187))
+    starts = np.where(rng.random(experts.shape) < 2 / 3, np.arange(187), 0)  # a third of them draw the same again
+    return np.take_along_axis(experts, np.maximum.accumulate(starts, axis=1), axis=1)
+
+
+def made_times(words, texts):
+    starts = (0.36 * i + 0.04 * words.randint(0, 3) for i in range(len(texts)))
+    return [Word(start, 0.04 * words.randint(1, 5), text) for start, text in zip(starts, texts, strict=True)]
+
+
+def test_3000_utterances_take_less_than_10_mb(tmp_path, monkeypatch):
+    """As long as those of LibriSpeech's test-clean, by a dense and two routed encoders of 16 layers; words, amplitudes
+    and times at random, as nothing real is."""
+    rng, words = np.random.default_rng(0), random.Random(0)
+    vocabulary = ["".join(words.choices("ABCDEFGHIJKLM", k=words.randint(2, 8))) for _ in range(5000)]
+    refs = {f"1089-134686-{i:04d}": words.choices(vocabulary, k=20) for i in range(3000)}
+    made = {name: made_decoding(rng, words, refs, name != "dense") for name in ("dense", "switch", "omnirouter")}
+    monkeypatch.setattr(sets, "read_decoded", lambda path, _: made[path.name])
+    sounds = [Sound(characters(rng.integers(32, size=300)), 7.5) for _ in refs]
+    sets.write_set(sets.ReportedSet("big", 0, [Path(name) for name in made], None), tmp_path, MadeAudio(sounds))
+    assert len(read_script(tmp_path, "set0-59")) == 50
+    assert 5_000_000 < sum(path.stat().st_size for path in tmp_path.iterdir()) < MOST_BYTES

@@ -1,0 +1,24 @@
+import subprocess
+import sys
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "omnirouter.bin.report", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_a_report_of_an_experiment_without_results(tmp_path):
+    (tmp_path / "exp/new").mkdir(parents=True)
+    (tmp_path / "exp/new/config.yaml").write_text("model: {encoder: dense}\n")
+    (tmp_path / "exp/new/metrics.jsonl").write_text('{"step": 1, "ctc_loss": 2.5}\n')
+    done = run(tmp_path / "exp/new", "--output", tmp_path / "report")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{tmp_path / 'report/index.html'} is written: open it in a browser\n"
+    assert (tmp_path / "report/index.html").is_file() and (tmp_path / "report/data/index.js").is_file()
+
+
+def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path):
+    done = run(tmp_path / "exp/none", "--output", tmp_path / "report")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ") and "config.yaml" in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "report").exists()
