@@ -1,5 +1,6 @@
 """Memory that does not suffice: the largest batches tried before training, and what to lower when it runs out."""
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -37,29 +38,37 @@ def rehearse(
     """
     device = next(model.parameters()).device
     message = None
-    try:
-        with (
-            advising(f"on {device} at the largest batch, {size_of(batch)}", step_advice(config, begun)),
-            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-        ):
-            _step(gradient, model, config, batch, has_moments)
-    except UserError as error:
-        if config.training.distributed == "fsdp":  # the others wait for this one's share of the model
-            raise
-        message = str(error)
-    finally:
-        clear_gradient(model)
-    raise_in_all(message)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        try:
+            with advising(f"on {device} at the largest batch, {size_of(batch)}", step_advice(config, begun)):
+                _step(gradient, model, config, batch, has_moments)
+        except UserError as error:
+            if config.training.distributed == "fsdp":  # the others wait for this one's share of the model
+                raise
+            message = str(error)
+        finally:
+            clear_gradient(model)
+        raise_in_all(message)
+        if ranks() > 1:
+            # Until replicas exchange gradients they remember what has had one, and fail if a step leaves that out.
+            gradient.compute([_first_of(batch)], ranks())
+            clear_gradient(model)
 
 
-def _step(
-    gradient: StepGradient, model: nn.Module, config: ExperimentConfig, batch: Batch, has_moments: bool
-) -> None:
+def _step(gradient: StepGradient, model: nn.Module, config: ExperimentConfig, batch: Batch, has_moments: bool) -> None:
     # AdamW's moments are there from the first step on. From its second batch on a step has a gradient to keep.
     moments = [torch.empty_like(parameter) for parameter in model.parameters() for _ in range(0 if has_moments else 2)]
     batches = min(2, config.training.batches_per_step // ranks())
     gradient.compute([batch] * batches, len(batch.utt_ids), exchange=False)
     del moments
+
+
+def _first_of(batch: Batch) -> Batch:
+    labels = batch.target_lengths[0]
+    return dataclasses.replace(
+        batch, utt_ids=batch.utt_ids[:1], features=batch.features[:1], lengths=batch.lengths[:1],
+        targets=batch.targets[:labels], target_lengths=[labels],
+    )  # fmt: skip
 
 
 def size_of(batch: Batch) -> str:
