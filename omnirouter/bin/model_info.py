@@ -5,6 +5,7 @@ from pathlib import Path
 
 from omnirouter.bin._main import run
 from omnirouter.data.fields import split_words
+from omnirouter.models.activations import activation_lines
 from omnirouter.models.zoo import info_table
 from omnirouter.training.config import load_config
 
@@ -28,6 +29,8 @@ def main() -> None:
     args = parser.parse_args()
     config = load_config(args.config, split_words(args.set, "--set"))
     print(info_table(config.model, args.vocab_size, args.utterance_s), end="")
+    bf16 = config.training.precision == "bf16"
+    print(activation_lines(config.model, args.vocab_size, config.batch.max_batch_s, bf16), end="")
 
 
 if __name__ == "__main__":

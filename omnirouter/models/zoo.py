@@ -72,7 +72,7 @@ def info_table(config: ModelConfig, vocab_size: int, utterance_s: float) -> str:
         f"{'part':12s} {'parameters':>13s} {'active/token':>13s} {'GFLOPs/s audio':>15s} {'training GiB':>13s}",
         *(_row(part, utterance_s) for part in (*parts, total(parts))),
         f"GFLOPs per second of audio: matrix products of the forward pass, full attention over {utterance_s:g} s.",
-        "Training memory: weights, gradients and Adam's moments in fp32; activations come on top.",
+        "Training memory: weights, gradients and Adam's moments in fp32; activations (below) come on top.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from omnirouter.data.errors import UserError
 from omnirouter.data.files import atomic_write
+from omnirouter.training.distributed import from_first, raise_in_all, rank, ranks
 
 KEEP = 2
 
@@ -25,14 +26,32 @@ def save(content: dict[str, Any], path: Path) -> None:
             raise
 
 
-def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read what `save` wrote; raises UserError when the file is missing or damaged."""
+def load(path: Path) -> dict[str, Any]:
+    """Map what `save` wrote into memory, read where it is used; raises UserError when it is missing or damaged."""
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; stage 4 makes it") from None
     except Exception as error:  # torch raises a dozen kinds for a damaged file
         raise UserError(f"{path}: damaged ({error}); delete it to go on from the one before") from error
+
+
+def load_last(folder: Path) -> dict[str, Any] | None:
+    """Load the last training checkpoint of a folder; None where there is none. All processes call it together.
+
+    The first process says which one: the file system of another machine may not list it yet, or still list an old one.
+    Raises UserError when any process cannot read it.
+    """
+    step = from_first(lambda: max(steps(folder), default=None))
+    if step is None:
+        return None
+    state, problem = None, None
+    try:
+        state = load(folder / f"step_{step}.pt")
+    except UserError as error:
+        problem = f"{error} (process {rank()}; do all machines see the same files?)" if ranks() > 1 else str(error)
+    raise_in_all(problem)
+    return state
 
 
 def save_step(content: dict[str, Any], folder: Path, step: int) -> None:

@@ -99,8 +99,9 @@ class TrainingConfig:
     valid_batch_s: float = 200.0
     """Most padded audio in a validation batch."""
     patience: int = 10
-    """Training ends after this many validations in a row without a lower word error rate; the paper says only that it
-    ends when the greedy word error rate "plateaus"."""
+    """Training ends after this many validations in a row, after the warm-up, without a lower word error rate; the paper
+    says only that it ends when the greedy word error rate "plateaus". Where the rate decays in steps, patience times
+    valid_every should exceed optim.step_every, or a plateau ends the training before the next decay."""
     average_best: int = 5
     """The final model is the average of this many checkpoints with the lowest dev word error rates."""
     checkpoint_every_s: float = 240.0

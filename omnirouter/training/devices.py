@@ -8,6 +8,8 @@ from omnirouter.data.errors import UserError
 from omnirouter.data.jobs import available_cores
 from omnirouter.training.distributed import local_rank
 
+CPU = torch.device("cpu")
+
 
 def choose_device(ngpu: int | None) -> torch.device:
     """This process's own GPU for 1, the CPU for 0, for None a GPU if there is one; UserError when there is none left.

@@ -1,5 +1,6 @@
 """Several processes training one model, started by torchrun; every helper does nothing special for a single one."""
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -93,7 +94,10 @@ def from_first(compute: Callable[[], T]) -> T:
             value = compute()
         except Exception as caught:
             error = caught
-    failed, value = gathered((error is not None, value))[0]
+    outcome = [(error is not None, value)]
+    if ranks() > 1:
+        dist.broadcast_object_list(outcome, src=0)  # a gathering would hold it as often as there are processes
+    [(failed, value)] = outcome
     if error is not None:
         raise error
     if failed:
@@ -110,15 +114,17 @@ def raise_in_all(message: str | None) -> None:
         _end_silently()
 
 
-def check_equal_weights(model: nn.Module) -> None:
-    """Raise UserError unless all processes have the same weights."""
-    tensors = model.state_dict().values()
-    sums = gathered([str(float(sum(f(t.double()).sum() for t in tensors))) for f in (torch.abs, torch.square)])
-    odd = next((i for i, other in enumerate(sums) if other != sums[0]), None)
+def check_equal_weights(model: nn.Module, step: int) -> None:
+    """Raise UserError unless all processes have the same weights, on the CPU, after the same step."""
+    digest = hashlib.sha256()  # a sum would depend on the number of threads
+    for tensor in model.state_dict().values() if ranks() > 1 else ():
+        digest.update(tensor.contiguous().numpy())
+    found = gathered((digest.hexdigest(), step))
+    odd = next((i for i, other in enumerate(found) if other != found[0]), None)
     raise_in_all(
         odd
-        and f"process {odd} has other weights than process 0; do all machines see the same files in the experiment "
-        "directory, and have they the same version of torch?"
+        and f"process {odd} has other weights than process 0, or another step ({found[odd][1]}, not {found[0][1]}); do "
+        "all machines see the same files in the experiment directory, and have they the same version of torch?"
     )
 
 

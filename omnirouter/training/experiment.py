@@ -35,7 +35,7 @@ INPUT_FILES = {
     "init": ("model.pt",),
 }
 """By role of an input, the files whose contents tell one experiment from another."""
-SAME_RESULT = ("distributed", "activation_checkpointing", "threads", "workers")
+SAME_RESULT = ("distributed", "activation_checkpointing", "valid_batch_s", "threads", "workers")
 """Fields of the section training that say how it is computed: they may change while an experiment is unfinished."""
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._pytree import tree_map
@@ -15,22 +15,22 @@ from torch.utils._pytree import tree_map
 from omnirouter.models.ctc import CtcModel
 from omnirouter.models.experts import Experts
 from omnirouter.training.config import TrainingConfig
-from omnirouter.training.distributed import check_equal_weights, is_first, ranks
+from omnirouter.training.distributed import is_first, ranks
 
 
-def prepare(model: CtcModel, training: TrainingConfig) -> nn.Module:
-    """Compile, replicate or shard a model as configured; returns the module to call in training.
+def prepare(model: CtcModel, training: TrainingConfig, device: torch.device) -> nn.Module:
+    """Bring a model to a device, compiled, replicated or sharded as configured; returns the module to call in training.
 
-    The gradient of what it is called for is the mean over the processes. The model itself stays what is evaluated.
-    Raises UserError when the processes have not built the same model.
+    All processes give the same model. The gradient of what it is called for is the mean over the processes. The model
+    itself stays what is evaluated.
     """
-    check_equal_weights(model)
     if training.compile:
         compile_blocks(model)
+    if ranks() > 1 and training.distributed == "fsdp":
+        return _sharded(model, device)
+    model.to(device)
     if ranks() == 1:
         return model
-    if training.distributed == "fsdp":
-        return _sharded(model)
     # Left-out blocks have no gradient, in no process. All have the same weights and buffers by now.
     return DistributedDataParallel(
         model,
@@ -78,23 +78,32 @@ def whole(state: Any) -> Any:
     return tree_map(_gather, state)
 
 
-def shard_like(parameter: Tensor, tensor: Tensor) -> Tensor:
-    """Split a whole tensor among the processes as a parameter of the same shape is; nothing if that is not split."""
-    if isinstance(parameter, DTensor) and tensor.shape == parameter.shape:
-        return distribute_tensor(tensor, parameter.device_mesh, parameter.placements, src_data_rank=None)
-    return tensor
+def load_moments(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Take up an optimizer's state made by `whole`, of a sharded model or not: all processes give the same one.
 
-
-def load_whole(model: nn.Module, optimizer: torch.optim.Optimizer, weights: dict[str, Tensor], moments: Any) -> None:
-    """Take up states made by `whole`, of a sharded model or not: all processes give the same ones."""
-    own = model.state_dict()
-    model.load_state_dict({name: shard_like(own[name], tensor) for name, tensor in weights.items()})
+    Tensors go to the device one by one, and of a sharded model only this process's share stays there.
+    """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     of_parameters = {
-        i: {name: shard_like(parameters[i], value) for name, value in values.items()}
-        for i, values in moments["state"].items()
+        i: {name: _share_like(parameters[i], value) for name, value in values.items()}
+        for i, values in state["state"].items()
     }
-    optimizer.load_state_dict({**moments, "state": of_parameters})
+    optimizer.load_state_dict({**state, "state": of_parameters})
+
+
+def clear_gradient(model: nn.Module) -> None:
+    """Drop the gradient; of a sharded model, whose root an evaluation leaves gathered, that of the shares."""
+    if isinstance(model, FSDPModule):
+        model.reshard()
+    model.zero_grad(set_to_none=True)
+
+
+def _share_like(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """Copy a whole tensor to where a parameter is; this process's share, if the parameter of that shape is sharded."""
+    if isinstance(parameter, DTensor) and tensor.shape == parameter.shape:
+        shares = distribute_tensor(tensor, parameter.device_mesh, parameter.placements, src_data_rank=None)
+        return shares.clone()  # a view would keep all of the tensor
+    return tensor.to(parameter.device, copy=True)
 
 
 def _gather(value: Any) -> Any:
@@ -104,9 +113,12 @@ def _gather(value: Any) -> Any:
     return full.cpu() if is_first() else None
 
 
-def _sharded(model: CtcModel) -> CtcModel:
-    """Shard block by block; what is left, the routers that several blocks share too, belongs to the whole model."""
-    mesh = init_device_mesh(next(model.parameters()).device.type, (ranks(),))
+def _sharded(model: CtcModel, device: torch.device) -> CtcModel:
+    """Shard block by block; what is left, the routers that several blocks share too, belongs to the whole model.
+
+    A block's weights come to the device when it is sharded, so that it never holds all of them.
+    """
+    mesh = init_device_mesh(device.type, (ranks(),))
     for block in model.encoder.blocks:
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)

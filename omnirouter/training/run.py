@@ -28,6 +28,7 @@ from omnirouter.training.experiment import (
 )
 from omnirouter.training.initial import check_initial, initialise
 from omnirouter.training.log import LOG, log_to
+from omnirouter.training.pinning import pinned
 from omnirouter.training.selection import open_training_data
 from omnirouter.training.trainer import Trainer
 
@@ -38,7 +39,8 @@ def train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.dev
     Several processes call it together; the first one alone makes, locks and writes the experiment directory.
     """
     restart = restart and not restarts()  # what torchrun starts again goes on
-    config = config.for_processes(ranks(), 0 if restart else begun_with(exp))
+    # What is there the first process alone says: another machine may see it later.
+    config = config.for_processes(ranks(), from_first(lambda: 0 if restart else begun_with(exp)))
     with ExitStack() as locks:
         if from_first(lambda: _open(exp, config, inputs, restart, locks)):
             if is_first():
@@ -83,17 +85,19 @@ def _train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.de
     data, stats = from_first(lambda: _open_data(exp, config, inputs))
     model = build_model(config, tokenizer, stats)
     dev = read_feature_dir(inputs.dev, inputs.allow_pipes, config.model.n_mels)
-    if inputs.init is not None and not has_begun(exp):
+    if inputs.init is not None and not from_first(lambda: has_begun(exp)):
         initialise(model, tokenizer.tokens, inputs.init)
     total, active = parameter_counts(model)
     LOG.info("%s: %.2fM parameters, %.2fM active per token, %d units; %d utterances, %.2f h, on %s",
              exp, total / 1e6, active / 1e6, len(tokenizer.tokens), len(data), data.audio_h, device)  # fmt: skip
-    trainer = Trainer(exp, config, model.to(device), tokenizer, dev)
+    trainer = Trainer(exp, config, model, tokenizer, dev, device)
     sampler = BucketSampler(data.frames, config.batch, config.training.seed)
-    if trainer.step == 0:
-        for indices in sampler.largest():
-            trainer.rehearse(data[Position(), indices, Position()])
-    best = trainer.run(training_batches(data, sampler, trainer.position, config.training.workers, trainer.share))
+    for indices in sampler.largest():  # at every start: one that goes on may have other settings, processes or GPUs
+        trainer.rehearse(data[Position(), indices, Position()])
+    batches = training_batches(data, sampler, trainer.position, config.training.workers, trainer.share)
+    if device.type == "cuda":
+        batches = pinned(batches, config.training.batches_per_step // ranks())
+    best = trainer.run(batches)
     if is_first():
         write_final_model(exp, best, total, active, trainer.step, commit)
     LOG.info("finished after %d steps; %s/model.pt is the average of the checkpoints of steps %s",

@@ -12,8 +12,9 @@ from omnirouter.data.dataset import Batch
 from omnirouter.models.ctc import CtcModel, CtcOutput, ctc_losses
 from omnirouter.models.router import z_loss
 from omnirouter.training.config import ExperimentConfig, OptimConfig
+from omnirouter.training.devices import CPU
 from omnirouter.training.distributed import gathered, ranks
-from omnirouter.training.parallel import prepare, without_exchange
+from omnirouter.training.parallel import clear_gradient, prepare, without_exchange
 from omnirouter.training.telemetry import Telemetry
 
 
@@ -28,10 +29,14 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
 
 
 def left_out_layers(config: ExperimentConfig, step: int) -> frozenset[int]:
-    """Draw the blocks that a training step does without (layer drop): for all its batches, in all processes."""
+    """Draw the blocks that a training step does without (layer drop): for all its batches, in all processes.
+
+    One block always stays, the one with the highest draw: FSDP2 exchanges gradients by the blocks' backward passes.
+    """
     # A branch of its own of the seed: the sampler and SpecAugment draw from the main one.
     seeds = np.random.SeedSequence((config.training.seed, step), spawn_key=(1,))
     draws = np.random.default_rng(seeds).random(config.model.layers)
+    draws[draws.argmax()] = 1.0
     return frozenset(np.flatnonzero(draws < config.model.layer_drop).tolist())
 
 
@@ -58,22 +63,22 @@ class StepGradient:
     """Computes gradients of the step's loss: CTC averaged over the utterances of all its batches, of all processes,
     and the weighted balance and z-losses averaged over these batches."""
 
-    def __init__(self, model: CtcModel, config: ExperimentConfig) -> None:
-        self._model, self._config = model, config
-        self._device = next(model.parameters()).device
-        self._module = prepare(model, config.training)
+    def __init__(self, model: CtcModel, config: ExperimentConfig, device: torch.device = CPU) -> None:
+        """device: where to compute; the model is brought there."""
+        self._model, self._config, self._device = model, config, device
+        self._module = prepare(model, config.training, device)
 
     def compute(
         self, batches: Sequence[Batch], utterances: int, left_out: Collection[int] = (), exchange: bool = True
     ) -> StepLosses:
         """Set the model's gradient to that of a step, of which this process has some batches.
 
-        utterances: of all batches of the step, in all processes. left_out: indices of blocks to do without.
+        utterances: of all batches of the step, in all processes. left_out: indices of blocks to do without, not all.
         exchange: whether replicas add up their gradients in the end.
         """
         result, sums = StepLosses(), []
         self._model.train()
-        self._model.zero_grad(set_to_none=True)
+        clear_gradient(self._model)
         for i, batch in enumerate(batches):
             with without_exchange(self._module, exchange and i == len(batches) - 1):
                 losses, output = self._forward(batch, left_out)
@@ -103,9 +108,11 @@ class StepGradient:
         torch.manual_seed(training.seed * 1_000_003 + batch.position.number)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=training.precision == "bf16"):
             output = self._module(
-                batch.features.to(self._device), batch.lengths, True, left_out, training.activation_checkpointing
-            )
-        return ctc_losses(output, batch.targets.to(self._device), batch.target_lengths), output
+                batch.features.to(self._device, non_blocking=True), batch.lengths, True, left_out,
+                training.activation_checkpointing,
+            )  # fmt: skip
+        targets = batch.targets.to(self._device, non_blocking=True)
+        return ctc_losses(output, targets, batch.target_lengths), output
 
     def _terms(self, losses: Tensor, output: CtcOutput) -> dict[str, Tensor]:
         """The parts of a batch's loss: CTC summed over its utterances, balance, and z-loss if it counts."""

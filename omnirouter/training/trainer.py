@@ -20,10 +20,11 @@ from omnirouter.data.tokenizer import Tokenizer
 from omnirouter.models.ctc import CtcModel
 from omnirouter.training import checkpoint
 from omnirouter.training.config import ExperimentConfig
-from omnirouter.training.distributed import is_first, raise_in_all, rank, ranks, summed
+from omnirouter.training.devices import CPU
+from omnirouter.training.distributed import check_equal_weights, is_first, raise_in_all, rank, ranks, summed
 from omnirouter.training.log import LOG
-from omnirouter.training.parallel import load_whole, whole
-from omnirouter.training.rehearsal import rehearse
+from omnirouter.training.parallel import load_moments, whole
+from omnirouter.training.rehearsal import advising, rehearse, size_of, step_advice, validation_advice
 from omnirouter.training.schedule import learning_rate
 from omnirouter.training.step import StepGradient, StepLosses, left_out_layers, make_optimizer
 from omnirouter.training.telemetry import MetricsFile, Telemetry, flatten, routing_warnings, tensorboard_writer
@@ -40,20 +41,20 @@ class Trainer:
         model: CtcModel,
         tokenizer: Tokenizer,
         dev: Sequence[FeatureUtterance],
+        device: torch.device = CPU,
     ) -> None:
+        """Take up the experiment's last checkpoint, if there is one; model: on the CPU; device: where to train it."""
         self._exp, self._folder, self._config = exp, exp / "checkpoints", config
         self._model, self._tokenizer, self._dev = model, tokenizer, dev
-        self._device = next(model.parameters()).device
+        self._device = device
         self.share = Share(rank(), ranks(), config.training.batches_per_step)
-        self._gradient = StepGradient(model, config)
-        self._optimizer = make_optimizer(model, config.optim)
         self._telemetry = Telemetry()
         self._best: list[list[int]] = []  # [dev errors, step] of the checkpoints to average, best first
         self._without_gain = self._skipped = 0
         self._interrupted = False
         self._routing_before: dict[str, dict[str, Any]] = {}
         self.step, self.position = 0, Position()
-        length = self._resume()
+        length = self._begin()
         self._saved_step, self._saved_at = self.step, time.monotonic()
         self._metrics = MetricsFile(exp / "metrics.jsonl", length) if is_first() else None
         self._board = tensorboard_writer(exp / "tensorboard", self.step + 1) if is_first() else None
@@ -71,19 +72,29 @@ class Trainer:
                 known = self._together(step_batches)
                 wait_s = time.monotonic() - started
                 self._heed(known)
-                self._train_step(step_batches, known, wait_s)
+                with advising(f"on {self._device} in {self._what(step_batches)}", self._advice()):
+                    self._train_step(step_batches, known, wait_s)
                 bar.update()
                 if self.step % training.log_every == 0:
                     bar.set_postfix_str(self._record())
                 if self.step % training.valid_every == 0 or self.step == training.max_steps:
-                    self._validate()
+                    with advising(f"on {self._device} in a validation", validation_advice(self._config)):
+                        self._validate()
                     self._save()
             self._heed(self._together([]))
         return [self._best_path(step) for _, step in self._best]
 
     def rehearse(self, batch: Batch) -> None:
         """Do what a step does short of changing anything; UserError saying what to lower if memory does not suffice."""
-        rehearse(self._gradient, self._model, self._config, batch)
+        has_moments = bool(self._optimizer.state)
+        rehearse(self._gradient, self._model, self._config, batch, has_moments, begun=self._saved_step > 0)
+
+    def _advice(self) -> str:
+        return step_advice(self._config, begun=self._saved_step > 0)
+
+    def _what(self, batches: Sequence[Batch]) -> str:
+        largest = max(batches, key=lambda batch: len(batch.lengths) * max(batch.lengths))
+        return f"the step after {self.step}, largest batch {size_of(largest)}"
 
     def _finished(self) -> bool:
         training = self._config.training
@@ -188,7 +199,8 @@ class Trainer:
             {"step": self.step, "valid": {"wer": counts.percent, "errors": counts.errors, "words": counts.ref_units}}
         )
         least = min((errors for errors, _ in self._best), default=math.inf)
-        self._without_gain = 0 if counts.errors < least else self._without_gain + 1
+        in_warmup = self.step <= self._config.optim.warmup_steps
+        self._without_gain = 0 if counts.errors < least or in_warmup else self._without_gain + 1
         # Of equal checkpoints the later ones are kept: they have seen more.
         ranked = sorted([*self._best, [counts.errors, self.step]], key=lambda entry: (entry[0], -entry[1]))
         self._best = ranked[: self._config.training.average_best]
@@ -228,16 +240,26 @@ class Trainer:
             path.unlink()
         self._previous_best = [step for _, step in self._best]
 
-    def _resume(self) -> int:
-        """Take up the last checkpoint, if there is one; returns the length of metrics.jsonl at that time, in bytes."""
+    def _begin(self) -> int:
+        """Bring the model to the device, as it was at the last checkpoint, if there is one, and make its optimizer.
+
+        Returns the length of metrics.jsonl at that time, in bytes.
+        """
         self._previous_best: list[int] = []
-        written = checkpoint.steps(self._folder)
-        if not written:
-            return 0
-        state = checkpoint.load(self._folder / f"step_{written[-1]}.pt", self._device)
-        self.step, self._best, self._without_gain = state["step"], state["best"], state["without_gain"]
+        state = checkpoint.load_last(self._folder)
+        if state is not None:
+            self._model.load_state_dict(state["model"])
+            self.step = state["step"]
+        check_equal_weights(self._model, self.step)
+        self._gradient = StepGradient(self._model, self._config, self._device)
+        self._optimizer = make_optimizer(self._model, self._config.optim)
+        return 0 if state is None else self._resume(state)
+
+    def _resume(self, state: Mapping[str, Any]) -> int:
+        """Take up all of a checkpoint but the weights; returns the length of metrics.jsonl, in bytes."""
+        self._best, self._without_gain = state["best"], state["without_gain"]
         self.position, self._skipped = Position(*state["position"]), state.get("skipped", 0)
-        load_whole(self._model, self._optimizer, state["model"], state["optimizer"])
+        load_moments(self._optimizer, state["optimizer"])
         self._telemetry.restore(state["telemetry"], self._device)
         LOG.info("resuming after step %d", self.step)
         return state["metrics_bytes"]

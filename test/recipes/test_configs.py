@@ -44,6 +44,15 @@ def test_the_three_encoders_of_a_recipe_are_alike_in_active_parameters(recipe: P
     assert active["switch"] == active["dense"] + router * configs["switch"].layers
 
 
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parts[-4]}-{path.stem}")
+def test_a_plateau_outlasts_a_step_of_the_rate(path: Path) -> None:
+    config = load_config(path)
+    optim, training = config.optim, config.training
+    has_steps = optim.warmup_steps + optim.cosine_steps + optim.step_every < training.max_steps
+    assert has_steps == (path.parts[-4] == "libriheavy")
+    assert not has_steps or training.patience * training.valid_every > optim.step_every
+
+
 @pytest.mark.parametrize("subset, divisor", [("medium", 2.5), ("small", 16)])
 def test_the_schedules_of_libriheavy_are_one_schedule(subset: str, divisor: float) -> None:
     large, smaller = (load_config(EGS / f"libriheavy/asr1/conf/{name}.yaml") for name in ("omnirouter", subset))

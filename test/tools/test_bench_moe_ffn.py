@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from bench import moe_ffn
 from bench.ffn_peers import GroupedMm, HuggingFace, MaskedLoop, OneHot, Ours
-from bench.moe_ffn import Case, Result, make_layers, targets
+from bench.moe_ffn import AGAIN, Case, Result, _cases, make_layers, targets
+from bench.settings import Settings
 from bench.timing import Spread
 from torch import nn
 
@@ -47,12 +49,31 @@ def test_the_load_is_the_one_that_is_claimed(skewed: bool, wanted: list[int]) ->
 
 
 def test_targets_of_a_cpu_by_hand() -> None:
-    def result(tokens: int, skewed: bool, ours: float, peer_high: float) -> Result:
+    def result(tokens: int, skewed: bool, ours: float, peer: float) -> Result:
         case = Case(192, 768, 4, tokens, skewed, True)
-        return Result(case, 9.0, {"ours": Spread(ours, ours, ours)}, {"peer": Spread(1.0, 0.9, peer_high)})
+        noise = Spread(1.01, 0.97, 1.02)
+        return Result(case, 9.0, {"ours": Spread(ours, ours, ours)}, {"peer": Spread(peer, 0.5, 1.5)}, noise)
 
-    rows = [result(1024, False, 1.1, 1.3), result(16384, False, 1.06, 1.2), result(16384, True, 1.14, 0.99)]
+    rows = [result(1024, False, 1.1, 1.3), result(16384, False, 1.06, 0.98), result(16384, True, 1.14, 0.96)]
     lines = [str(target) for target in targets(rows, torch.device("cpu"))]
     assert [line.split(":")[0] for line in lines] == ["holds", "missed", "holds", "missed"]
     assert lines[1].endswith("≤ 1.05: 1.06 (D 192, 16384 tokens, N 4, balanced, f+b)")
-    assert lines[3].endswith("0.99 (peer; D 192, 16384 tokens, N 4, 90% on one, f+b)")
+    assert lines[3].endswith("0.99 (peer; D 192, 16384 tokens, N 4, 90% on one, f+b; median 0.960)")
+    assert str(targets(rows[:2], torch.device("cpu"))[-1]).startswith("holds")  # 0.98: within the noise
+
+
+@pytest.mark.parametrize(("device", "dims"), [("cpu", {192, 512}), ("cuda", {192, 512, 768, 1024})])
+def test_the_papers_widths_are_timed_on_a_gpu(device: str, dims: set[int]) -> None:
+    settings = Settings(torch.device(device), repeats=1, quick=False, corpus=None, configs=[])
+    assert {case.dim for case in _cases(settings)} == dims
+
+
+def test_ours_is_timed_twice_in_each_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interleaved(contenders: dict, *_: object) -> dict[str, list[float]]:
+        assert list(contenders)[-1] == AGAIN
+        return {name: [2.0, 4.0] for name in contenders} | {AGAIN: [1.0, 4.0]}
+
+    monkeypatch.setattr(moe_ffn, "interleaved", interleaved)
+    settings = Settings(torch.device("cpu"), repeats=2, quick=True, corpus=None, configs=[])
+    result = moe_ffn._time(Case(32, 48, 4, 64, False, True), settings)
+    assert result.noise.median == 0.75 and AGAIN not in result.to_ours and AGAIN not in result.to_dense

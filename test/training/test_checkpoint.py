@@ -32,6 +32,19 @@ def test_a_damaged_file_says_what_to_do(tmp_path: Path) -> None:
         checkpoint.load(tmp_path / "step_1.pt")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_a_checkpoint_is_mapped_not_read(tmp_path: Path) -> None:
+    def private_mib() -> float:
+        line = next(s for s in Path("/proc/self/status").read_text().splitlines() if s.startswith("RssAnon"))
+        return int(line.split()[1]) / 2**10
+
+    checkpoint.save({"w": torch.arange(2**24)}, tmp_path / "a.pt")  # 128 MiB
+    before = private_mib()
+    state = checkpoint.load(tmp_path / "a.pt")
+    assert private_mib() - before < 16
+    assert int(state["w"][-1]) == 2**24 - 1 and state["w"].device.type == "cpu"
+
+
 def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple:

@@ -3,11 +3,14 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -168,13 +171,54 @@ def test_processes_with_different_weights_are_found_out(in_processes: InProcesse
     def work() -> None:
         torch.manual_seed(0)
         model = CtcModel(config.model, 9)
-        check_equal_weights(model)
+        check_equal_weights(model, 3)
         if rank() == 1:
             model.feature_mean[3] += 1e-3
-        check_equal_weights(model)
+        check_equal_weights(model, 3)
 
     errors = in_processes(2, work, code=1)
     assert "process 1 has other weights than process 0" in errors[0] and errors[1] == "SystemExit: 1"
+    errors = in_processes(2, lambda: check_equal_weights(torch.nn.ReLU(), rank()), code=1)
+    assert "another step (1, not 0)" in errors[0]
+
+
+@pytest.fixture
+def begun(tmp_path: Path, inputs: Inputs, pair: ExperimentConfig, in_processes: InProcesses) -> Path:
+    """A training by two processes with checkpoints of steps 4 and 7."""
+    in_processes(2, lambda: terminated(tmp_path / "exp/a", pair, inputs, 7))
+    assert checkpoint.steps(tmp_path / "exp/a/checkpoints") == [4, 7]
+    return tmp_path / "exp/a"
+
+
+def test_the_first_process_says_which_checkpoint_all_go_on_from(
+    tmp_path: Path, begun: Path, inputs: Inputs, pair: ExperimentConfig, in_processes: InProcesses
+) -> None:
+    def work() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            if rank() == 1:  # the other machine's listing is old
+                patch.setattr(checkpoint, "steps", lambda folder: [4])
+            train(begun, pair, inputs, CPU)
+
+    in_processes(2, work)
+    in_processes(2, lambda: train(tmp_path / "exp/whole", pair, inputs, CPU))
+    assert_same(begun, tmp_path / "exp/whole")
+
+
+@pytest.mark.parametrize("distributed", ["ddp", "fsdp"])
+@pytest.mark.parametrize("lost", [True, False])
+def test_processes_that_see_other_checkpoints_end_together(
+    tmp_path: Path, begun: Path, inputs: Inputs, pair: ExperimentConfig, in_processes: InProcesses, lost: bool,
+    distributed: str,
+) -> None:  # fmt: skip
+    elsewhere = tmp_path / "elsewhere/a"  # what another machine has under the same path
+    shutil.copytree(begun, elsewhere)
+    (elsewhere / "checkpoints/step_7.pt").unlink()
+    if not lost:
+        shutil.copy(begun / "checkpoints/step_4.pt", elsewhere / "checkpoints/step_7.pt")
+    config = changed(pair, distributed=distributed)
+    errors = in_processes(2, lambda: train((begun, elsewhere)[rank()], config, inputs, CPU), code=1)
+    wanted = f"{elsewhere}/checkpoints/step_7.pt does not exist" if lost else "process 1 has other weights"
+    assert wanted in errors[0] and "process 1" in errors[0] and errors[1] == "SystemExit: 1"
 
 
 def test_memory_that_does_not_suffice_in_one_process_ends_all_with_what_to_lower(
@@ -194,12 +238,50 @@ def test_memory_that_does_not_suffice_in_one_process_ends_all_with_what_to_lower
     assert "training.distributed=fsdp" in error and "precision" not in error
 
 
+def test_memory_that_ends_in_a_later_step_says_what_to_change_to_go_on(
+    begun: Path, inputs: Inputs, pair: ExperimentConfig, in_processes: InProcesses
+) -> None:
+    def work() -> None:
+        def fail() -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        with pytest.MonkeyPatch.context() as patch:
+            stop(patch, 9, fail)  # in all: here no torchrun ends the process that waits for another
+            train(begun, pair, inputs, CPU)
+
+    for error in in_processes(2, work, code=1):
+        assert "in the step after 8, largest batch " in error and "utterances padded to" in error
+        assert "go on from the last checkpoint, set training.activation_checkpointing=true or training.dis" in error
+        assert "--restart: lower batch.max_batch_s, now 8, or set training.precision=bf16" in error
+
+
+def test_replicas_can_leave_out_blocks_right_after_the_rehearsal(
+    tmp_path: Path, inputs: Inputs, pair: ExperimentConfig, in_processes: InProcesses
+) -> None:
+    config = dataclasses.replace(pair, model=dataclasses.replace(pair.model, layer_drop=0.9))
+    in_processes(2, lambda: train(tmp_path / "exp/a", changed(config, max_steps=2), inputs, CPU))
+    assert (tmp_path / "exp/a/model.pt").exists()
+
+
 def test_what_only_the_first_process_computes_all_have(in_processes: InProcesses) -> None:
     def work() -> tuple[list[int], int]:
         return from_first(lambda: [rank(), ranks()]), rank()
 
     assert in_processes(3, work) == [([0, 3], 0), ([0, 3], 1), ([0, 3], 2)]
     assert work() == ([0, 1], 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_what_the_first_process_computes_is_not_held_as_often_as_there_are_processes(in_processes: InProcesses) -> None:
+    def most() -> int:
+        return int(next(s for s in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in s).split()[1])
+
+    def work() -> float:
+        before = most()
+        from_first(lambda: np.zeros(2**23, np.int32))  # 32 MiB
+        return (most() - before) / 2**10
+
+    assert max(in_processes(4, work)) < 5 * 32
 
 
 def test_a_restarted_process_does_not_meet_the_addresses_of_the_dead(monkeypatch: pytest.MonkeyPatch) -> None:

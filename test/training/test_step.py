@@ -126,6 +126,13 @@ def test_layer_drop_depends_on_seed_and_step_alone() -> None:
     assert left_out_layers(experiment(layers=20), 0) == frozenset()
 
 
+def test_layer_drop_leaves_a_block_and_changes_no_other_draw() -> None:
+    drawn = [left_out_layers(experiment(layers=3, layer_drop=0.9), step) for step in range(300)]
+    assert max(map(len, drawn)) == 2 and set().union(*drawn) == {0, 1, 2}
+    assert sum(len(layers) == 2 for layers in drawn) > 270  # 97 in 100 have drawn two or all three
+    assert left_out_layers(experiment(layers=1, layer_drop=0.99), 0) == frozenset()
+
+
 def test_recomputing_in_a_step_changes_no_bit() -> None:
     gradients = [gradient(experiment(training={"activation_checkpointing": on}))[0] for on in (False, True)]
     assert all(torch.equal(gradients[0][name], gradients[1][name]) for name in gradients[0])

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,10 @@ import pytest
 import torch
 import yaml
 
+from omnirouter.corpora.an4 import prepare_an4
+from omnirouter.data.counting import count_frames
+from omnirouter.data.datadir import read_table
+from omnirouter.data.tokenizer import train_tokenizer
 from omnirouter.training import checkpoint
 from omnirouter.training.config import ExperimentConfig
 from omnirouter.training.experiment import Inputs
@@ -38,15 +42,14 @@ Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
-def start(tmp_path: Path, inputs: Inputs, long: ExperimentConfig) -> Iterator[Start]:
-    """A function that starts torchrun with two processes on `exp/a`; what is left of them is ended with the test."""
+def launch(tmp_path: Path) -> Iterator[Start]:
+    """A function that starts torchrun with two training processes; what is left of them is ended with the test."""
     started: list[subprocess.Popen[str]] = []
 
-    def begin(*options: str, settings: str = "") -> subprocess.Popen[str]:
-        (tmp_path / "c.yaml").write_text(yaml.safe_dump(long.as_dict()))
+    def begin(inputs: Inputs, config: Path, exp: str, *arguments: str, options: Sequence[str] = ()) -> Any:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *options]
-        command = [*torchrun, "-m", "omnirouter.bin.train", "--config", "c.yaml", "--ngpu", "0", "--exp", "exp/a"]
-        command += ["--set", settings, "--restart"]
+        command = [*torchrun, "-m", "omnirouter.bin.train", "--config", str(config), "--ngpu", "0", "--exp", exp]
+        command += arguments
         for role in ("train", "dev", "lang"):
             command += [f"--{role}", str(getattr(inputs, role))]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -62,6 +65,17 @@ def start(tmp_path: Path, inputs: Inputs, long: ExperimentConfig) -> Iterator[St
         if process.poll() is None:
             process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def start(tmp_path: Path, inputs: Inputs, long: ExperimentConfig, launch: Start) -> Start:
+    """A function that starts a training on `exp/a` with options of torchrun and settings."""
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(long.as_dict()))
+
+    def begin(*options: str, settings: str = "") -> subprocess.Popen[str]:
+        return launch(inputs, tmp_path / "c.yaml", "exp/a", "--set", settings, "--restart", options=options)
+
+    return begin
 
 
 def pid_of_rank(torchrun: subprocess.Popen[str], rank: int) -> int | None:
@@ -131,3 +145,35 @@ def test_processes_do_not_outlive_torchrun(tmp_path: Path, start: Start) -> None
     processes = [pid_of_rank(torchrun, rank) for rank in (0, 1)]
     torchrun.kill()
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in processes))
+
+
+@pytest.fixture
+def an4(tmp_path: Path, test_data: Path) -> Inputs:
+    """AN4's own train and dev sets, features on the fly, and its tokenizer."""
+    prepare_an4(test_data / "an4", tmp_path / "data")
+    for name in ("train", "dev"):
+        count_frames(tmp_path / "data" / name, tmp_path / "fbank", 1)
+    train_tokenizer(read_table(tmp_path / "data/train/text").values(), "bpe", 150, tmp_path / "lang")
+    return Inputs(tmp_path / "data/train", tmp_path / "data/dev", tmp_path / "lang")
+
+
+def test_a_training_on_an4_is_killed_and_ends_as_the_undisturbed(tmp_path: Path, an4: Inputs, launch: Start) -> None:
+    config = ROOT / "egs/an4/asr1/conf/omnirouter.yaml"
+    settings = "training.max_steps=24 training.valid_every=12 training.log_every=4 training.checkpoint_every_s=0.1"
+
+    def begin(exp: str) -> subprocess.Popen[str]:
+        return launch(an4, config, exp, "--set", f"{settings} model.layers=3 training.workers=1 training.threads=1")
+
+    whole = begin("exp/whole")
+    output, _ = whole.communicate(timeout=100)
+    assert whole.returncode == 0, output
+    killed, folder = begin("exp/a"), tmp_path / "exp/a/checkpoints"
+    wait_for(lambda: killed.poll() is not None or checkpoint.steps(folder)[-1:] >= [3])
+    processes = [pid_of_rank(killed, rank) for rank in (0, 1)]
+    killed.kill()
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in processes))
+    assert 3 <= checkpoint.steps(folder)[-1] < 24
+    again = begin("exp/a")
+    output, _ = again.communicate(timeout=100)
+    assert again.returncode == 0 and "resuming after step" in output, output
+    assert result(tmp_path / "exp/a") == result(tmp_path / "exp/whole")

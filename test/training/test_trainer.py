@@ -18,7 +18,7 @@ from omnirouter.training import run as run_module
 from omnirouter.training.config import ExperimentConfig, OptimConfig
 from omnirouter.training.experiment import Inputs, load_experiment
 from omnirouter.training.run import train
-from omnirouter.training.step import StepGradient, make_optimizer
+from omnirouter.training.step import make_optimizer
 from omnirouter.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -126,6 +126,13 @@ def test_training_ends_when_validation_no_longer_gains(
         assert json.loads((exp / "model_info.json").read_text())["steps"] == 4  # the first, and 3 without gain
 
 
+def test_validations_of_the_warm_up_are_not_counted(tmp_path: Path, inputs: Inputs, config: ExperimentConfig) -> None:
+    training = dataclasses.replace(config.training, max_steps=400, valid_every=2, patience=3)
+    config = dataclasses.replace(config, training=training, optim=OptimConfig(lr=1e-9, warmup_steps=8))
+    train(tmp_path / "exp/a", config, inputs, CPU)
+    assert json.loads((tmp_path / "exp/a/model_info.json").read_text())["steps"] == 8 + 2 * 3
+
+
 def test_an_experiment_decodes_without_its_inputs(tmp_path: Path, inputs: Inputs, config: ExperimentConfig) -> None:
     train(tmp_path / "exp/a", config, inputs, CPU)
     (inputs.lang / "tokens.txt").unlink()
@@ -163,81 +170,6 @@ def test_only_matrices_decay_and_routers_do_not(config: ExperimentConfig) -> Non
     assert "encoder.blocks.0.ffn.inner_weight" in decayed and "output.weight" in decayed
     assert {"encoder.routers.0.weight", "encoder.blocks.0.ffn.inner_bias", "encoder.final_norm.weight"} <= free
     assert len(decayed) + len(free) == len(names)
-
-
-def test_the_rehearsal_of_the_largest_batch_changes_nothing(
-    tmp_path: Path, inputs: Inputs, config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rehearsed: list[int] = []
-    original = Trainer.rehearse
-
-    def rehearse(self: Trainer, batch: Any) -> None:
-        state, before = torch.random.get_rng_state(), {k: v.clone() for k, v in self._model.state_dict().items()}
-        original(self, batch)
-        rehearsed.append(len(batch.lengths) * max(batch.lengths))
-        assert torch.equal(state, torch.random.get_rng_state())
-        assert all(torch.equal(before[name], tensor) for name, tensor in self._model.state_dict().items())
-        assert all(parameter.grad is None for parameter in self._model.parameters())
-        assert not self._optimizer.state and self.step == 0
-
-    monkeypatch.setattr(Trainer, "rehearse", rehearse)
-    train(tmp_path / "exp/with", config, inputs, CPU)
-    assert rehearsed and max(rehearsed) <= 800
-    monkeypatch.setattr(Trainer, "rehearse", lambda self, batch: None)
-    train(tmp_path / "exp/without", config, inputs, CPU)
-    assert metrics_of(tmp_path / "exp/with") == metrics_of(tmp_path / "exp/without")
-    mine, wanted = weights_of(tmp_path / "exp/with"), weights_of(tmp_path / "exp/without")
-    assert all(torch.equal(mine[name], wanted[name]) for name in wanted)
-
-
-def test_all_of_the_largest_batches_are_rehearsed(
-    tmp_path: Path, inputs: Inputs, config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rehearsed: list[list[str]] = []
-    monkeypatch.setattr(run_module.BucketSampler, "largest", lambda self: [[3], [1, 2], [5]])
-    monkeypatch.setattr(Trainer, "rehearse", lambda self, batch: rehearsed.append(batch.utt_ids))
-    train(tmp_path / "exp/a", config, inputs, CPU)
-    assert rehearsed == [["utt003"], ["utt001", "utt002"], ["utt005"]]
-
-
-@pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
-)
-def test_too_large_a_batch_is_found_before_the_first_step(
-    tmp_path: Path, inputs: Inputs, config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    def fail(*_: Any) -> None:
-        raise error
-
-    monkeypatch.setattr("omnirouter.training.step.ctc_losses", fail)
-    with pytest.raises(UserError, match="out of memory .* lower batch.max_batch_s, now 8, or set training") as told:
-        train(tmp_path / "exp/a", config, inputs, CPU)
-    assert "activation_checkpointing=true or training.precision=bf16" in str(told.value) and "fsdp" not in str(
-        told.value
-    )
-    assert not (tmp_path / "exp/a/metrics.jsonl").read_text()
-    error.args = ("something else",)
-    if type(error) is RuntimeError:
-        with pytest.raises(RuntimeError, match="something else"):
-            train(tmp_path / "exp/a", config, inputs, CPU)
-
-
-@pytest.mark.parametrize(("batches_per_step", "kept"), [(1, 1), (2, 2), (5, 2)])
-def test_the_rehearsal_has_a_gradient_to_keep_where_steps_have_several_batches(
-    tmp_path: Path, inputs: Inputs, config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch, batches_per_step: int,
-    kept: int,
-) -> None:  # fmt: skip
-    computed: list[int] = []
-    original = StepGradient.compute
-
-    def compute(self: StepGradient, batches: list, *arguments: Any, **options: Any) -> Any:
-        computed.append(len(batches))
-        return original(self, batches, *arguments, **options)
-
-    monkeypatch.setattr(StepGradient, "compute", compute)
-    training = dataclasses.replace(config.training, batches_per_step=batches_per_step, max_steps=1)
-    train(tmp_path / "exp/a", dataclasses.replace(config, training=training), inputs, CPU)
-    assert computed[-1] == batches_per_step and set(computed[:-1]) == {kept}
 
 
 @pytest.mark.parametrize(("rank", "wanted"), [(None, "cuda:0"), ("1", "cuda:1"), ("2", "process 3 has no GPU.* 2 ")])

@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 import torch
 
-from bench.report import Report, Target, worst
+from bench.report import Report, Target, none_faster
 from bench.settings import Settings, installed
 from bench.timing import interleaved, ratio, spread
 from omnirouter.data.datadir import Utterance, write_data_dir
@@ -17,7 +17,7 @@ from omnirouter.data.fbank import N_MELS, SAMPLE_RATE_HZ, run_fbank_job
 
 TITLE = "Filter banks, FLAC to ark"
 UTTERANCES, QUICK_UTTERANCES = 80, 10
-BARE = "bare FLAC decoding"
+BARE, AGAIN = "bare FLAC decoding", "ours again"
 LEAST_OF_BARE = 0.25
 
 Extractor = Callable[[np.ndarray], np.ndarray]
@@ -71,11 +71,11 @@ def contenders(flacs: dict[str, Path], folder: Path) -> dict[str, Callable[[], o
         extractors["kaldi-native-fbank"] = kaldi_native_fbank()
     if installed("lhotse"):
         extractors["lhotse"] = lhotse_fbank()
-    for name in ("ours", *extractors):
+    for name in ("ours", AGAIN, *extractors):
         (folder / name).mkdir()
     return {
         BARE: lambda: [soundfile.read(path, dtype="float32") for path in flacs.values()],
-        "ours": lambda: run_fbank_job(folder / "data", folder / "ours", 1, 1),
+        **{name: lambda name=name: run_fbank_job(folder / "data", folder / name, 1, 1) for name in ("ours", AGAIN)},
         **{name: lambda name=name: _store(extractors[name], flacs, folder / name) for name in extractors},
     }
 
@@ -126,7 +126,8 @@ def _report(times_s: dict[str, list[float]], audio_s: float, utterances: int) ->
     missing = [name for name in ("kaldi-native-fbank", "lhotse") if name not in times_s]
     notes = [
         f"{utterances} utterances of the corpus, {audio_s:.0f} s, one thread, {N_MELS} bands; all but bare decoding "
-        "write an ark through kaldiio. Medians over interleaved rounds [10 %, 90 %].",
+        "write an ark through kaldiio. Ours is timed twice a round, for the noise. Medians over interleaved "
+        "rounds [10 %, 90 %].",
         *(f"{name} is not installed (extra `bench`)." for name in missing),
     ]
     header = ["", "audio s per s and core", "speed / bare decoding", "time / ours"]
@@ -135,10 +136,9 @@ def _report(times_s: dict[str, list[float]], audio_s: float, utterances: int) ->
 
 def targets(times_s: dict[str, list[float]]) -> list[Target]:
     """Ours is the fastest, and not far from bare decoding."""
-    peers = [
-        (name, ratio(times, times_s["ours"]).high) for name, times in times_s.items() if name not in ("ours", BARE)
-    ]
+    to_ours = {name: ratio(times, times_s["ours"]) for name, times in times_s.items() if name not in ("ours", BARE)}
+    noise = to_ours.pop(AGAIN)
     return [
-        *worst("any peer's time / ours, in the 10 % of rounds worst for it", peers, 1.0, at_least=True),
+        *none_faster([(name, figure, noise) for name, figure in to_ours.items()]),
         Target("speed of ours / bare decoding", ratio(times_s[BARE], times_s["ours"]).median, LEAST_OF_BARE, True),
     ]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.ffn_peers import GroupedMm, HuggingFace, MaskedLoop, OneHot, Ours
-from bench.report import Report, Target, worst
+from bench.report import Report, Target, none_faster, worst
 from bench.settings import Settings, installed
 from bench.timing import Spread, interleaved, ratio, spread
 from omnirouter.models.experts import Experts, FeedForward
@@ -21,6 +21,7 @@ BOUNDS = {1024: 1.15, 16384: 1.05}
 SKEWED_BOUND, CUDA_BOUND = 1.15, 1.15
 CUDA_TOKENS = 39375
 """The paper's share of a GPU: 1575 s, a token each 40 ms."""
+AGAIN = "ours again"
 MOST_PADDED = 3.0
 """One-hot dispatch is left out where its capacities make it compute more than so many times the tokens."""
 
@@ -60,13 +61,15 @@ class Result:
     """By contender, ratio of its time to the dense layer's."""
     to_ours: dict[str, Spread]
     """By peer, ratio of its time to ours."""
+    noise: Spread
+    """The same ratio of ours once more."""
 
 
 def run(settings: Settings) -> list[Report]:
     """Time every case."""
     results = [_time(case, settings) for case in _cases(settings)]
     names = list(dict.fromkeys(name for result in results for name in result.to_dense))
-    header = ["D / F", "tokens", "load", "N", "pass", "dense ms", *(f"{name} / dense" for name in names)]
+    header = ["D / F", "tokens", "load", "N", "pass", "dense ms", *(f"{name} / dense" for name in names), "ours / ours"]
     rows = [_row(result, names) for result in results]
     return [Report("Mixture-of-experts layer", header, rows, targets(results, settings.device), _notes(settings))]
 
@@ -75,7 +78,8 @@ def _notes(settings: Settings) -> list[str]:
     notes = [
         "Ratio to a dense feed-forward network of equal active size: median over interleaved rounds [10 %, 90 %]. f: "
         "forward without gradients; f+b: forward and backward. All but dense include their router, top-1 and the "
-        "scaling by its probability; all compute the same function (test/tools). Hugging Face and plain grouped_mm "
+        "scaling by its probability; all compute the same function (test/tools). Ours is timed twice a round: ours / "
+        "ours is the noise. Hugging Face and plain grouped_mm "
         f"have no biases. One-hot works in groups of at most {OneHot.GROUP} tokens with the least capacity that "
         f"drops none; it is left out (–) where it would compute over {MOST_PADDED:g} times the tokens."
     ]
@@ -88,8 +92,8 @@ def _notes(settings: Settings) -> list[str]:
 
 def _cases(settings: Settings) -> list[Case]:
     sizes, experts, tokens = [(192, 768), (512, 4096)], [2, 4, 8], [1024, 16384]
-    if settings.device.type == "cuda":
-        tokens = [*tokens, CUDA_TOKENS]
+    if settings.device.type == "cuda":  # a CPU would take hours
+        sizes, tokens = [*sizes, (768, 4096), (1024, 4096)], [*tokens, CUDA_TOKENS]
     if settings.quick:
         sizes, experts, tokens = sizes[:1], [4], tokens[:1]
     return [
@@ -138,12 +142,13 @@ def _tokens(case: Case, router: Router) -> Tensor:
 def _time(case: Case, settings: Settings) -> Result:
     layers, x = make_layers(case, settings.device)
     direction = torch.randn_like(x)
+    layers[AGAIN] = layers["ours"]
     passes = {name: _pass(layer, x, direction, case.backward) for name, layer in layers.items()}
     times_s = interleaved(passes, settings.repeats, settings.device)
-    dense, ours = times_s["dense"], times_s["ours"]
+    dense, ours, noise = times_s["dense"], times_s["ours"], ratio(times_s.pop(AGAIN), times_s["ours"])
     to_dense = {name: ratio(times, dense) for name, times in times_s.items() if name != "dense"}
     to_ours = {name: ratio(times, ours) for name, times in times_s.items() if name not in ("dense", "ours")}
-    return Result(case, 1000 * spread(dense).median, to_dense, to_ours)
+    return Result(case, 1000 * spread(dense).median, to_dense, to_ours, noise)
 
 
 def _pass(layer: nn.Module, x: Tensor, direction: Tensor, backward: bool) -> Callable[[], None]:
@@ -168,7 +173,8 @@ def _pass(layer: nn.Module, x: Tensor, direction: Tensor, backward: bool) -> Cal
 def _row(result: Result, names: list[str]) -> list[str]:
     case = result.case
     labels = [f"{case.dim} / {case.ffn_dim}", str(case.tokens), case.load, str(case.experts), case.passes]
-    return [*labels, f"{result.dense_ms:.1f}", *(str(result.to_dense.get(name, "–")) for name in names)]
+    ratios = [str(result.to_dense.get(name, "–")) for name in names]
+    return [*labels, f"{result.dense_ms:.1f}", *ratios, str(result.noise)]
 
 
 def targets(results: list[Result], device: torch.device) -> list[Target]:
@@ -185,5 +191,6 @@ def targets(results: list[Result], device: torch.device) -> list[Target]:
     else:
         bounded = [t for n, bound in BOUNDS.items() for t in worst(f"ours / dense, {n} tokens", ours(n, False), bound)]
         bounded += worst("ours / dense, 90 % of the tokens on one expert", ours(None, True), SKEWED_BOUND)
-    slowest = [(f"{name}; {r.case}", figure.high) for r in results for name, figure in r.to_ours.items()]
-    return bounded + worst("any peer / ours, in the 10 % of rounds worst for it", slowest, 1.0, at_least=True)
+    return bounded + none_faster(
+        [(f"{name}; {r.case}", figure, r.noise) for r in results for name, figure in r.to_ours.items()]
+    )

@@ -26,6 +26,11 @@ def scaled(config: ExperimentConfig) -> ExperimentConfig:
     return dataclasses.replace(config, model=dataclasses.replace(old, **sizes), batch=batch)
 
 
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """The same batch with features and labels in a device's memory."""
+    return dataclasses.replace(batch, features=batch.features.to(device), targets=batch.targets.to(device))
+
+
 def training_step(model: CtcModel, config: ExperimentConfig, bf16: bool) -> Callable[[Batch], None]:
     """What a step cannot do without: forward pass, losses, backward pass, optimizer.
 

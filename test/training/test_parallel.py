@@ -1,0 +1,97 @@
+"""Replicas and shards: what a process holds of them, and when."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.distributed.tensor import DTensor
+
+from omnirouter.data.dataset import Batch, make_batch
+from omnirouter.data.sampler import Position
+from omnirouter.models.config import ModelConfig
+from omnirouter.models.ctc import CtcModel
+from omnirouter.training.config import ExperimentConfig, TrainingConfig
+from omnirouter.training.distributed import rank
+from omnirouter.training.experiment import Inputs
+from omnirouter.training.parallel import load_moments, whole
+from omnirouter.training.run import train
+from omnirouter.training.step import StepGradient, make_optimizer
+
+CPU = torch.device("cpu")
+InProcesses = Callable[..., list[Any]]
+SHARDED = ExperimentConfig(
+    model=ModelConfig(layers=3, dim=32, heads=2, ffn_dim=48, experts=4, dropout=0.0, attention_dropout=0.0),
+    training=TrainingConfig(batches_per_step=2, distributed="fsdp"),
+)
+
+
+def batch(number: int) -> Batch:
+    rng = np.random.default_rng(number)
+    features = [rng.normal(0, 1, (length, 80)).astype(np.float32) for length in (60, 41)]
+    made = make_batch([f"{number}-a", f"{number}-b"], features, [[1, 2], [3]])
+    return dataclasses.replace(made, position=Position(number))
+
+
+def sharded() -> tuple[CtcModel, StepGradient]:
+    torch.manual_seed(1)
+    model = CtcModel(SHARDED.model, 12)
+    return model, StepGradient(model, SHARDED)
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def test_a_sharded_gradient_does_not_remember_the_one_before_an_evaluation(in_processes: InProcesses) -> None:
+    def work() -> list[float]:
+        (model, step), norms = sharded(), []
+        for _ in range(3):
+            step.compute([batch(rank())], 4)
+            norms.append(step.clip())
+            model.eval()
+            with torch.inference_mode():
+                model(batch(0).features, batch(0).lengths)
+        return norms
+
+    for norms in in_processes(2, work):
+        assert norms == pytest.approx([norms[0]] * 3, rel=1e-5)
+
+
+def test_each_process_keeps_its_share_of_loaded_moments_alone(in_processes: InProcesses, tmp_path: Path) -> None:
+    def work() -> tuple[int, int]:
+        model, step = sharded()
+        optimizer = make_optimizer(model, SHARDED.optim)
+        step.compute([batch(rank())], 4)
+        optimizer.step()
+        state = whole(optimizer.state_dict())
+        if rank() == 0:
+            torch.save(state, tmp_path / "o.pt")
+        torch.distributed.barrier()
+        state = torch.load(tmp_path / "o.pt", mmap=True)
+        load_moments(optimizer, state)
+        mine = [value for values in optimizer.state.values() for value in values.values()]
+        held = sum(local(value).untyped_storage().nbytes() for value in mine)
+        return held, sum(value.nbytes for values in state["state"].values() for value in values.values())
+
+    for held, everything in in_processes(2, work):
+        assert 0.45 * everything < held < 0.55 * everything
+
+
+@pytest.mark.parametrize(("distributed", "times"), [("ddp", 1), ("fsdp", 0)])
+def test_a_model_to_be_sharded_is_not_brought_to_the_device_whole(
+    tmp_path: Path, inputs: Inputs, config: ExperimentConfig, in_processes: InProcesses, distributed: str, times: int
+) -> None:
+    training = dataclasses.replace(config.training, distributed=distributed, max_steps=1)
+
+    def work() -> int:
+        moved: list[int] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(CtcModel, "to", lambda self, device: moved.append(1) or self)
+            train(tmp_path / "exp/a", dataclasses.replace(config, training=training), inputs, CPU)
+        return len(moved)
+
+    assert in_processes(2, work) == [times] * 2
