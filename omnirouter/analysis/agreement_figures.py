@@ -115,12 +115,12 @@ def _draw_adjacent(
     for encoder, style in (("omnirouter", "--"), ("switch", ":")):
         v = paper.CRAMERS_V[encoder]
         axes.axhline(v, color=GREY, linestyle=style)
-        label = f"the paper's {ENCODERS[encoder]}, layers 14–15 of 16: {v:.3f}"
-        axes.annotate(label, (1, v), (0, 2), ("axes fraction", "data"), "offset points", ha="right", fontsize=8)
+        label = f"paper, {ENCODERS[encoder]}:\n{v:.3f} (layers 14–15 of 16)"
+        axes.annotate(label, (1.01, v), xycoords=("axes fraction", "data"), va="center", fontsize=8, color=GREY)
     axes.set_ylim(0, 1)
     title = "0: independent, 1: one layer's expert tells the other's"
     tidy(axes, "MoE layer, each with the one below it", "Cramér's V", title)
-    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.legend(fontsize=8)
 
 
 def _draw_matrix(axes: Axes, matrix: np.ndarray, subject: Subject) -> None:

@@ -116,10 +116,18 @@ def loss_figure(
         if any(data[title].get("balance_loss", ())):
             balances.plot(data[title]["step"], data[title]["balance_loss"], color=colour, lw=1.2)
     losses.set_yscale("log")
+    losses.yaxis.set_major_formatter(_number)
+    losses.yaxis.set_minor_formatter(_number)
     tidy(losses, "training step", "nats an utterance, log scale", "CTC loss")
     tidy(balances, "training step", "sum over the MoE layers", "load-balancing loss, unweighted (eq. 5)")
     losses.legend(fontsize=8, frameon=False)
     return figure, data
+
+
+def _number(value: float, _: object = None) -> str:
+    """A tick's label on a logarithmic axis: plain numbers, and of those between powers of ten 2 and 5 only."""
+    digits = f"{value:.0e}"
+    return f"{value:g}" if digits[0] in "125" else ""
 
 
 def routing_in_training_figure(
@@ -167,4 +175,6 @@ def _draw_layers(load_axes: Axes, entropy_axes: Axes, curves: Mapping[str, Mappi
         load_axes.axhline(100 / experts, color=GREY, lw=0.8, ls="--")
         entropy_axes.axhline(np.log(experts), color=GREY, lw=0.8, ls="--")
     load_axes.set_ylim(0, 100)
+    for axes in (load_axes, entropy_axes):
+        axes.xaxis.get_major_locator().set_params(nbins=5)
     entropy_axes.set_ylim(bottom=0)

@@ -105,9 +105,9 @@ def _draw_words(axes: Axes, words: Sequence[Word], length_s: float, name: str) -
         middle_s = word.start_s + word.duration_s / 2
         is_narrow = word.duration_s < letter_s * len(word.text)
         height = (0.75 if i % 2 else 0.25) if is_narrow else 0.5
-        room = middle_s / length_s
-        side = "left" if room < 0.05 else "right" if room > 0.95 else "center"
-        at_s = {"left": word.start_s, "right": word.start_s + word.duration_s, "center": middle_s}[side]
+        half_s = letter_s * len(word.text) / 2
+        side = "left" if middle_s < half_s else "right" if middle_s + half_s > length_s else "center"
+        at_s = {"left": 0.0, "right": length_s, "center": middle_s}[side]
         axes.text(at_s, height, word.text, ha=side, va="center", fontsize=8)
     if not words:
         axes.text(length_s / 2, 0.5, "(not aligned)", ha="center", va="center", fontsize=8, color=GREY)

@@ -200,7 +200,7 @@ def made_decoding(rng, words, refs, routed):
 
 
 def made_experts(rng):
-    """Runs of 2 tokens in the mean, (16 layers, 187 tokens); those of the mini recipe's models are longer."""
+    """Runs of 2 tokens in the mean, as the mini recipe's Omni-router has: (16 layers, 187 tokens)."""
     experts = rng.integers(4, size=(16, 187))
     starts = np.where(rng.random(experts.shape) < 2 / 3, np.arange(187), 0)  # a third of them draw the same again
     return np.take_along_axis(experts, np.maximum.accumulate(starts, axis=1), axis=1)
