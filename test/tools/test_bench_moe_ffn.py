@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from bench import moe_ffn
-from bench.ffn_peers import GroupedMm, HuggingFace, MaskedLoop, OneHot, Ours
+from bench.ffn_peers import GroupedMm, HuggingFace, MaskedLoop, OneHot, Ours, Undispatched
 from bench.moe_ffn import AGAIN, Case, Result, _cases, make_layers, targets
 from bench.settings import Settings
 from bench.timing import Spread
@@ -39,6 +39,15 @@ def test_peers_compute_what_we_compute(name: str, experts: int, skewed: bool) ->
     for theirs, mine in zip(peer.gradients(), ours.gradients(), strict=True):
         assert mine.abs().max() > 1e-3
         torch.testing.assert_close(theirs, mine, rtol=1e-3, atol=1e-3 * float(mine.abs().max()))
+
+
+@pytest.mark.parametrize("skewed", [False, True])
+def test_undispatched_is_ours_for_tokens_in_the_order_of_their_experts(skewed: bool) -> None:
+    layers, x = make_layers(Case(32, 48, 4, 500, skewed, True), torch.device("cpu"))
+    routing = layers["ours"].router(x)
+    order = routing.experts_TK.flatten().argsort(stable=True)
+    y = Undispatched(layers["ours"].router, layers["ours"].experts, x)(x[order]) * routing.weights_TK[order]
+    torch.testing.assert_close(y, layers["ours"](x)[order], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("skewed", "wanted"), [(False, [500] * 4), (True, [1800, 67, 67, 66])])

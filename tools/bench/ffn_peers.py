@@ -28,21 +28,32 @@ class Ours(nn.Module):
         return [p.grad for p in (self.router.weight, self.experts.inner_weight, self.experts.outer_weight)]
 
 
+class Undispatched(nn.Module):
+    """As many dense networks as experts, each on as many tokens in a row as its expert gets.
+
+    What is left of a mixture's cost where routing, sorting and gathering cost nothing: the products' smaller sizes and
+    the weights' number. It computes what the others do for tokens in the order of their experts, less the scaling.
+    """
+
+    def __init__(self, router: Router, experts: Experts, x_TD: Tensor) -> None:
+        super().__init__()
+        chosen = router(x_TD).experts_TK.flatten()
+        self.counts = torch.bincount(chosen, minlength=len(experts.inner_weight)).tolist()
+        self.experts = _apart(experts)
+
+    def forward(self, x_TD: Tensor) -> Tensor:
+        return torch.cat([expert(x_jD) for expert, x_jD in zip(self.experts, x_TD.split(self.counts), strict=True)])
+
+
 class MaskedLoop(nn.Module):
     """Experts one after the other, each on the tokens that a boolean mask picks; wenet's way."""
 
     def __init__(self, router: Router, experts: Experts) -> None:
         super().__init__()
-        dim, ffn_dim = experts.inner_weight.shape[2], experts.inner_weight.shape[1]
-        self.router = Router(dim, len(experts.inner_weight), top_k=1)
-        self.experts = nn.ModuleList(FeedForward(dim, ffn_dim, 0.0) for _ in experts.inner_weight)
+        self.router = Router(experts.inner_weight.shape[2], len(experts.inner_weight), top_k=1)
+        self.experts = _apart(experts)
         with torch.no_grad():
             self.router.weight.copy_(router.weight)
-            for j, expert in enumerate(self.experts):
-                expert.inner.weight.copy_(experts.inner_weight[j])
-                expert.inner.bias.copy_(experts.inner_bias[j])
-                expert.outer.weight.copy_(experts.outer_weight[j])
-                expert.outer.bias.copy_(experts.outer_bias[j])
 
     def forward(self, x_TD: Tensor) -> Tensor:
         routing = self.router(x_TD)
@@ -151,3 +162,16 @@ class GroupedMm(nn.Module):
     def gradients(self) -> list[Tensor]:
         """As of `Ours`."""
         return [self.router.weight.grad, self.inner.grad, self.outer.grad]
+
+
+def _apart(experts: Experts) -> nn.ModuleList:
+    """The experts as dense networks with weights of their own."""
+    _, ffn_dim, dim = experts.inner_weight.shape
+    networks = nn.ModuleList(FeedForward(dim, ffn_dim, 0.0) for _ in experts.inner_weight)
+    with torch.no_grad():
+        for j, network in enumerate(networks):
+            network.inner.weight.copy_(experts.inner_weight[j])
+            network.inner.bias.copy_(experts.inner_bias[j])
+            network.outer.weight.copy_(experts.outer_weight[j])
+            network.outer.bias.copy_(experts.outer_bias[j])
+    return networks

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bench.ffn_peers import GroupedMm, HuggingFace, MaskedLoop, OneHot, Ours
+from bench.ffn_peers import GroupedMm, HuggingFace, MaskedLoop, OneHot, Ours, Undispatched
 from bench.report import Report, Target, none_faster, worst
 from bench.settings import Settings, installed
 from bench.timing import Spread, interleaved, ratio, spread
@@ -19,6 +19,8 @@ SKEWED_SHARE = 0.9
 BOUNDS = {1024: 1.15, 16384: 1.05}
 """By number of tokens, the target of the ratio to a dense layer on a CPU, where the load is balanced."""
 SKEWED_BOUND, CUDA_BOUND = 1.15, 1.15
+UNDISPATCHED = "undispatched"
+NO_PEERS = ("dense", "ours", UNDISPATCHED)
 CUDA_TOKENS = 39375
 """The paper's share of a GPU: 1575 s, a token each 40 ms."""
 AGAIN = "ours again"
@@ -77,9 +79,10 @@ def run(settings: Settings) -> list[Report]:
 def _notes(settings: Settings) -> list[str]:
     notes = [
         "Ratio to a dense feed-forward network of equal active size: median over interleaved rounds [10 %, 90 %]. f: "
-        "forward without gradients; f+b: forward and backward. All but dense include their router, top-1 and the "
-        "scaling by its probability; all compute the same function (test/tools). Ours is timed twice a round: ours / "
-        "ours is the noise. Hugging Face and plain grouped_mm "
+        "forward without gradients; f+b: forward and backward. Undispatched: N dense networks on as many tokens as the "
+        "experts get, which is what a mixture costs where its dispatch costs nothing. The others include their router, "
+        "top-1 and the scaling by its probability, and compute the same function (test/tools). Ours is timed twice a "
+        "round: ours / ours is the noise. Hugging Face and plain grouped_mm "
         f"have no biases. One-hot works in groups of at most {OneHot.GROUP} tokens with the least capacity that "
         f"drops none; it is left out (–) where it would compute over {MOST_PADDED:g} times the tokens."
     ]
@@ -114,7 +117,8 @@ def make_layers(case: Case, device: torch.device) -> tuple[dict[str, nn.Module],
     nn.init.zeros_(experts.inner_bias)
     nn.init.zeros_(experts.outer_bias)
     x = _tokens(case, router)
-    layers = {"dense": dense, "ours": Ours(router, experts), "masked loop": MaskedLoop(router, experts)}
+    layers = {"dense": dense, "ours": Ours(router, experts), UNDISPATCHED: Undispatched(router, experts, x)}
+    layers["masked loop"] = MaskedLoop(router, experts)
     if installed("transformers"):
         layers["Hugging Face"] = HuggingFace(router, experts)
     one_hot = OneHot(router, experts, x)
@@ -147,7 +151,7 @@ def _time(case: Case, settings: Settings) -> Result:
     times_s = interleaved(passes, settings.repeats, settings.device)
     dense, ours, noise = times_s["dense"], times_s["ours"], ratio(times_s.pop(AGAIN), times_s["ours"])
     to_dense = {name: ratio(times, dense) for name, times in times_s.items() if name != "dense"}
-    to_ours = {name: ratio(times, ours) for name, times in times_s.items() if name not in ("dense", "ours")}
+    to_ours = {name: ratio(times, ours) for name, times in times_s.items() if name not in NO_PEERS}
     return Result(case, 1000 * spread(dense).median, to_dense, to_ours, noise)
 
 
