@@ -11,6 +11,7 @@ import yaml
 import omnirouter
 from omnirouter.data.errors import UserError
 from omnirouter.data.files import atomic_write
+from omnirouter.decoding.folders import split_name
 from omnirouter.scoring.bootstrap import percentiles, replica_sums
 from omnirouter.scoring.decodings import Decoding, check_same_set, read_decodings
 from omnirouter.scoring.paired import matched_pairs, over_seeds, paired_bootstrap
@@ -77,9 +78,13 @@ def write_comparison(columns: Sequence[Sequence[Path]], headline: str, output: P
 
 
 def common_sets(experiments: Sequence[Path]) -> list[str]:
-    """Return the sets on which all experiments have scores, without those that any was validated on."""
-    scored = [{path.parent.name.removeprefix("decode_") for path in e.glob("decode_*/score")} for e in experiments]
-    sets = set.intersection(*scored) - {_dev_set(experiment) for experiment in experiments}
+    """Return the sets on which all experiments have scores, without those that any was validated on.
+
+    A set decoded by a beam search is one of its own, such as `test_beam`.
+    """
+    scored = [{path.parent.name for path in experiment.glob("decode_*/score")} for experiment in experiments]
+    dev_sets = {_dev_set(experiment) for experiment in experiments}
+    sets = [name.removeprefix("decode_") for name in set.intersection(*scored) if split_name(name)[0] not in dev_sets]
     if not sets:
         listed = ", ".join(map(str, experiments))
         raise UserError(f"no test set on which all of these have scores: {listed}; run stages 5 and 6 of each")

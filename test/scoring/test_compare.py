@@ -164,7 +164,9 @@ def test_the_table_by_hand(decode: Decode, tmp_path: Path) -> None:
     for set_name, errors in (("test", ("1111", "1110", "0001")), ("other", ("2222", "2222", "1111"))):
         for name, digits in zip(MODELS, errors, strict=True):
             decode(name, digits * 3, set_name)
-    decode("dense", "0" * 12, "dev")
+    for set_name in ("dev", "dev_beam"):  # of which training has seen one
+        for name in MODELS:
+            decode(name, "0" * 12, set_name)
     text = write_comparison([[exp / name] for name in MODELS], "raw", exp / "COMPARE.md")
     assert text == (exp / "COMPARE.md").read_text()
     lines = text.splitlines()
@@ -176,7 +178,7 @@ def test_the_table_by_hand(decode: Decode, tmp_path: Path) -> None:
     # test: 25, 18.75, 6.25; other: 50, 50, 25. Against dense (25 + 0) / 2, (75 + 50) / 2; Switch (66.67 + 50) / 2
     assert against_dense == ["mean relative reduction against dense, 2.00M", "", "12.5 %", "62.5 %"]
     assert against_switch == ["mean relative reduction against switch, 2 experts, 2.00M", "", "", "58.3 %"]
-    assert "| dev |" not in text and "| test | switch, 2 experts, 2.00M | -6.25 |" in text
+    assert "| dev" not in text and "| test | switch, 2 experts, 2.00M | -6.25 |" in text
 
 
 def test_columns_of_seeds_and_of_one_kind(decode: Decode, tmp_path: Path) -> None:
