@@ -38,9 +38,10 @@ def main() -> None:
     )
     parser.add_argument("--ngpu", type=int, choices=(0, 1), help="GPUs to use (default: one if there is one)")
     args = parser.parse_args()
-    if args.beam_size and args.decoding == "greedy":
+    if args.beam_size is not None and args.decoding == "greedy":
         parser.error("--beam-size is for --decoding beam or lm")
-    search = None if args.decoding == "greedy" else Search(args.beam_size or Search.beam_size)
+    beam_size = Search.beam_size if args.beam_size is None else args.beam_size
+    search = None if args.decoding == "greedy" else Search(beam_size)
     if args.decoding == "lm":
         search = with_kept_lm(args.exp, search)
     device = choose_device(args.ngpu)

@@ -44,6 +44,10 @@ class Search:
     lm_weight: float = 0.0
     word_score: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.beam_size < 1:
+            raise UserError(f"a beam of {self.beam_size} hypotheses: give 1 or more")
+
 
 @dataclass(frozen=True)
 class Hypothesis:

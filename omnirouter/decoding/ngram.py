@@ -3,7 +3,7 @@
 p(w | h) = (a(hw) − D(a(hw))) / Σ_v a(hv) + γ(h) p(w | h'), where h' is h without its first word. a is the count of an
 n-gram for the highest order and for what begins a sentence, else the number of words that it follows. D is one of three
 discounts of an order, for a = 1, 2 and more, and γ(h) is what they take. Below the unigrams is the uniform distribution
-over the words, </s> and <unk>: its share is what an unknown word has.
+over the words, </s> and <unk>: its share is what an unknown word has. All counts are held in memory.
 """
 
 import math

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -141,3 +142,14 @@ def test_what_is_no_model_is_named(tmp_path: Path, tokenizer: Tokenizer, content
         next(search_all([posterior_of(random_posterior(0))], tokenizer, Search(lm=tmp_path / "x.arpa")))
     with pytest.raises(UserError, match="y.arpa does not exist"):
         next(search_all([posterior_of(random_posterior(0))], tokenizer, Search(lm=tmp_path / "y.arpa")))
+
+
+def test_an_empty_beam_is_refused() -> None:
+    with pytest.raises(UserError, match="a beam of 0 hypotheses"):
+        Search(beam_size=0)
+
+
+def test_a_missing_package_names_the_extra(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "flashlight.lib.text", None)
+    with pytest.raises(UserError, match=r"pip install 'omnirouter\[lm\]'"):
+        next(search_all([posterior_of(random_posterior(0))], tokenizer, Search(beam_size=11)))
