@@ -11,6 +11,7 @@ PACKAGES: dict[str, str] = {  # on the package index -> as imported
     "torchaudio": "torchaudio",
     "numpy": "numpy",
     "kaldiio": "kaldiio",
+    "matplotlib": "matplotlib.pyplot",
     "PyYAML": "yaml",
     "rapidfuzz": "rapidfuzz.distance",
     "scipy": "scipy.stats",
@@ -22,6 +23,7 @@ PACKAGES: dict[str, str] = {  # on the package index -> as imported
 EXTRAS: dict[str, dict[str, str]] = {  # of setup.py -> the same
     "mini": {"espeakng-loader": "espeakng_loader"},
     "lhotse": {"lhotse": "lhotse"},
+    "lm": {"ufal-flashlight-text": "flashlight.lib.text.decoder", "ufal-kenlm": "kenlm"},
     "tensorboard": {"tensorboard": "tensorboard"},
     "bench": {"kaldi-native-fbank": "kaldi_native_fbank", "lhotse": "lhotse"},  # transformers needs Python 3.11
     "test": {
@@ -32,7 +34,7 @@ EXTRAS: dict[str, dict[str, str]] = {  # of setup.py -> the same
         "selenium": "selenium",
     },
 }
-ALL = ("mini", "lhotse", "tensorboard", "bench")
+ALL = ("mini", "lhotse", "lm", "tensorboard", "bench")
 CONTAINS = {"all": ALL, "test": (*ALL, "test")}
 TONE_HZ, RATE_HZ, BANDS = 1000, 16000, 80
 
