@@ -94,7 +94,7 @@ def test_what_a_kill_left_is_made_anew(good: Clone, end: str) -> None:
 def test_unknown_extras_are_refused(good: Clone) -> None:
     result = good.install("--extras", "test lhots")
     assert (result.returncode, good.calls()) == (1, "")
-    assert result.stderr == "error: setup.py has no extra 'lhots'; it has: mini lhotse tensorboard bench all test\n"
+    assert result.stderr == "error: setup.py has no extra 'lhots'; it has: mini lhotse lm tensorboard bench all test\n"
 
 
 def test_the_check_gets_the_extras(good: Clone) -> None:
