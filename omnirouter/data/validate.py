@@ -57,7 +57,7 @@ def validate_data_dirs(
 ) -> list[Report]:
     """Check data directories; nothing is written. `deep` decodes all audio (None: if there are few utterances).
 
-    Relative paths in `wav.scp` are relative to `base`. In memory are about 100 bytes an utterance, and the lines that
+    Relative paths in `wav.scp` are relative to `base`. In memory are some 160 bytes an utterance, and the lines that
     something is wrong with.
     """
     looks = [FirstLook(Path(path), allow_pipes, base) for path in paths]

@@ -5,15 +5,18 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import torch
+
 from omnirouter.data.dataset import Batch
 
 
-def pinned(batches: Iterator[Batch], ahead: int) -> Iterator[Batch]:
-    """Yield batches in order, brought to page-locked memory by a thread, so many of them ahead of their use.
+def pinned(batches: Iterator[Batch], device: torch.device, ahead: int) -> Iterator[Batch]:
+    """Yield batches in order, brought to page-locked memory by a thread, so many of them ahead of their use on a GPU.
 
     From other memory a copy to the GPU would wait for all that it has been told before.
     """
-    with ThreadPoolExecutor(1, "pin") as thread:
+    # A new thread's own device is the first GPU, where each process would take memory.
+    with ThreadPoolExecutor(1, "pin", torch.cuda.set_device, (device,)) as thread:
         waiting = deque(thread.submit(_next_pinned, batches) for _ in range(ahead))
         try:
             while (batch := waiting.popleft().result()) is not None:

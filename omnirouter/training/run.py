@@ -96,7 +96,7 @@ def _train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.de
         trainer.rehearse(data[Position(), indices, Position()])
     batches = training_batches(data, sampler, trainer.position, config.training.workers, trainer.share)
     if device.type == "cuda":
-        batches = pinned(batches, config.training.batches_per_step // ranks())
+        batches = pinned(batches, device, config.training.batches_per_step // ranks())
     best = trainer.run(batches)
     if is_first():
         write_final_model(exp, best, total, active, trainer.step, commit)
