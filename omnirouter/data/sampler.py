@@ -16,7 +16,9 @@ BLOCK = 1 << 16  # lengths that are Python numbers at a time
 @dataclass(frozen=True, kw_only=True)
 class BatchConfig:
     max_batch_s: float = 100.0
-    """Most audio in a batch, padding included: utterances times the longest of them."""
+    """Most audio in a batch, padding included: utterances times the longest of them. The paper's "total of 7 hours"
+    does not say whether padding counts, nor whether all GPUs have it together. Here padding counts, since memory goes
+    by it, and the 7 hours are those of a step: training.batches_per_step batches, 16 of 1575 s."""
     buckets: int = 10
     """Length buckets of equal size; a batch is drawn from one, so that little is padded."""
     sortagrad_epochs: int = 0
