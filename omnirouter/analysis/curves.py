@@ -66,12 +66,12 @@ def _series(points: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
     series = []
     for share in sorted({point["share"] for point in points}):
         draws = [point for point in points if point["share"] == share]
-        changes = [point["change_percent"] for point in draws]
+        changes = np.array([point["change_percent"] for point in draws], dtype=float)  # nan of null: no change of 0 %
         wer = float(np.mean([point["wer"] for point in draws]))
         series.append(
             {
                 "share": share, "draws": len(draws), "wer": wer,
-                "mean": float(np.mean(changes)), "lowest": min(changes), "highest": max(changes),
+                "mean": float(changes.mean()), "lowest": float(changes.min()), "highest": float(changes.max()),
             }
         )  # fmt: skip
     return series

@@ -58,23 +58,22 @@ def label_table(experts_T: np.ndarray, index_T: np.ndarray, experts: int, values
     return np.bincount(joint, minlength=experts * values).reshape(experts, values)
 
 
-def shuffled(labels: Labels, assignments: Assignments, rng: np.random.Generator) -> np.ndarray:
+def shuffled(labels: Labels, rng: np.random.Generator) -> np.ndarray:
     """Labels that have nothing to do with the experts, but hang together as before: (T,).
 
-    Labels of utterances change places with those of other utterances. Others are moved round along the set: what
-    follows what stays, since neighbouring tokens, whose experts are alike too, tell less than as many apart.
+    Labels of utterances, or of speakers, change places with those of others. The rest is moved round along the set:
+    what follows what stays, since neighbouring tokens, whose experts are alike too, tell less than as many apart.
     """
-    if not labels.by_utterance:
+    if labels.bearer_T is None:
         return np.roll(labels.index_T, rng.integers(1, max(2, len(labels.index_T))))
-    filled = assignments.lengths() > 0
-    first = labels.index_T[assignments.offsets[:-1][filled]]
-    return rng.permutation(first).repeat(assignments.lengths()[filled])
+    _, first, bearer_T = np.unique(labels.bearer_T, return_index=True, return_inverse=True)
+    return rng.permutation(labels.index_T[first])[bearer_T]
 
 
 def measure(assignments: Assignments, labels: Labels, shuffles: int = SHUFFLES) -> list[Information]:
     """Mutual information of a kind of label with the experts of each MoE layer; chance by seeded shuffles."""
     rng = np.random.default_rng(SEED)
-    others = [shuffled(labels, assignments, rng) for _ in range(shuffles)]
+    others = [shuffled(labels, rng) for _ in range(shuffles)]
     return [_measure_layer(assignments, i, labels, others) for i in range(len(assignments.layers))]
 
 

@@ -26,8 +26,8 @@ class Labels:
     values: list[str]
     index_T: np.ndarray
     """Which of the values each token has, in the assignments' order; UNKNOWN where none is known."""
-    by_utterance: bool = False
-    """Whether all tokens of an utterance have the same."""
+    bearer_T: np.ndarray | None = None
+    """Which utterance, or speaker, each token belongs to, where the label is one of the whole of it."""
 
 
 def set_labels(routing: SetRouting, tokens: Sequence[str], data_dir: Path) -> list[Labels]:
@@ -49,7 +49,10 @@ def set_labels(routing: SetRouting, tokens: Sequence[str], data_dir: Path) -> li
         "accent": {utt_id: accents[speaker] for utt_id, speaker in speakers.items() if speaker in accents},
         "noise": {utt_id: noise.split()[0] for utt_id, noise in _table(data_dir / "utt2noise").items()},
     }
-    return labels + [utterance_labels(name, table, assignments) for name, table in tables.items() if table]
+    bearers = {"accent": speakers}
+    return labels + [
+        utterance_labels(name, table, assignments, bearers.get(name)) for name, table in tables.items() if table
+    ]
 
 
 def silence_labels(energy_db_T: np.ndarray, assignments: Assignments) -> Labels:
@@ -98,12 +101,15 @@ def unit_labels(paths: Mapping[str, Sequence[int]], tokens: Sequence[str], assig
     return _make("unit", names)
 
 
-def utterance_labels(name: str, table: Mapping[str, str], assignments: Assignments) -> Labels:
-    """Give all tokens of an utterance its entry in a table."""
-    values = [table.get(utt_id) for utt_id in assignments.utt_ids.tolist()]
-    by_utterance = _make(name, values)
-    index_T = by_utterance.index_T.repeat(assignments.lengths())
-    return Labels(name, by_utterance.values, index_T, by_utterance=True)
+def utterance_labels(
+    name: str, table: Mapping[str, str], assignments: Assignments, bearers: Mapping[str, str] | None = None
+) -> Labels:
+    """Give all tokens of an utterance its entry in a table; bearers: whose label it is, if not the utterance's own."""
+    utt_ids = assignments.utt_ids.tolist()
+    labels = _make(name, [table.get(utt_id) for utt_id in utt_ids])
+    bearer_U = np.unique([(bearers or {}).get(utt_id, utt_id) for utt_id in utt_ids], return_inverse=True)[1]
+    lengths = assignments.lengths()
+    return Labels(name, labels.values, labels.index_T.repeat(lengths), bearer_U.repeat(lengths))
 
 
 def _make(name: str, names: Sequence[str | None]) -> Labels:

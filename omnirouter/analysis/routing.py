@@ -1,5 +1,6 @@
 """Routing of a trained model on a set, seen in one pass: who goes where, how surely, and how loud it is there."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -32,7 +33,8 @@ class LayerRouting:
     top1_prob: float
     """Mean probability of the most probable expert."""
     cramers_v: float | None
-    """Cramér's V between the experts of this MoE layer and of the one below; None for the lowest."""
+    """Cramér's V between the experts of this MoE layer and of the one below; None for the lowest, and where all tokens
+    of either layer go to one expert."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,8 @@ def _describe(assignments: Assignments, certainty_L2: Tensor) -> list[LayerRouti
     for i, (layer, experts) in enumerate(zip(assignments.layers.tolist(), assignments.n_experts.tolist(), strict=True)):
         load = torch.bincount(experts_LT[i], minlength=experts) / tokens
         entropy, top1 = (certainty_L2[i] / tokens).tolist()
-        agreement = cramers_v(contingency(experts_LT[i - 1], experts_LT[i])) if i else None
-        layers.append(LayerRouting(layer, load.tolist(), entropy, top1, agreement))
+        agreement = cramers_v(contingency(experts_LT[i - 1], experts_LT[i])) if i else math.nan
+        layers.append(LayerRouting(layer, load.tolist(), entropy, top1, None if math.isnan(agreement) else agreement))
     return layers
 
 

@@ -7,6 +7,7 @@ import argparse
 import json
 from pathlib import Path
 
+from omnirouter.analysis.plot import finite
 from omnirouter.analysis.random_routing import DRAWS, HEADLINES, SCALES, RandomRouting, as_json, measure
 from omnirouter.bin._main import count, positive, run
 from omnirouter.data.dataset import read_feature_dir
@@ -27,7 +28,7 @@ def main() -> None:
     )
     output = args.exp / f"random_routing_{args.data.name}" / "wer.json"
     with atomic_write(output) as file:
-        file.write(json.dumps(as_json(points, options, args.headline), indent=1) + "\n")
+        file.write(json.dumps(finite(as_json(points, options, args.headline)), indent=1) + "\n")
     for point in points:
         change = f"{point.change_percent:+8.1f} %, {100 * point.changed_share:5.1f} % of decisions changed"
         print(f"p {point.share:4.2f}  draw {point.seed}  WER {point.wer:6.2f} %  {change}")

@@ -105,7 +105,8 @@ def assign_two(experts_T: np.ndarray) -> Assignments:
 def test_hearing_is_written_and_drawn() -> None:
     index_T = np.random.default_rng(0).integers(3, size=400)
     assignments = assign_two((index_T == 2).astype(int))
-    kinds = [Labels("phone", ["ɪ", "s", "t"], index_T), Labels("speaker", ["x", "y"], np.arange(2).repeat(200), True)]
+    speaker_T = np.arange(2).repeat(200)
+    kinds = [Labels("phone", ["ɪ", "s", "t"], index_T), Labels("speaker", ["x", "y"], speaker_T, speaker_T)]
     hearings = hear(assignments, kinds)
     measured = as_json(hearings)
     phone = measured["phone"]

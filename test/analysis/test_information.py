@@ -5,7 +5,7 @@ import pytest
 
 from omnirouter.analysis.assignments import Assignments, make_assignments
 from omnirouter.analysis.information import entropy, label_table, measure, mutual_information, preferred, shuffled
-from omnirouter.analysis.labels import UNKNOWN, Labels
+from omnirouter.analysis.labels import UNKNOWN, Labels, utterance_labels
 
 
 def assign(experts_T: np.ndarray, utterances: int, experts: int) -> Assignments:
@@ -39,19 +39,31 @@ def test_chance_shows_how_much_few_utterances_tell_of_their_speakers() -> None:
     rng = np.random.default_rng(2)
     # Each utterance sticks to one expert and each has another speaker: the information is high, and all of it chance.
     experts_T, index_T = rng.integers(4, size=30).repeat(50), np.arange(30).repeat(50)
-    [found] = measure(assign(experts_T, 30, 4), Labels("speaker", [str(i) for i in range(30)], index_T, True))
+    [found] = measure(assign(experts_T, 30, 4), Labels("speaker", [str(i) for i in range(30)], index_T, index_T))
     assert found.bits > 1.5 and found.chance_bits == pytest.approx(found.bits) and found.normalised == 0
 
 
 def test_shuffling_keeps_what_hangs_together() -> None:
     rng = np.random.default_rng(3)
-    assignments = assign(np.zeros(12, int), 4, 2)
-    by_utterance = Labels("x", list("abcd"), np.arange(4).repeat(3), True)
-    rows = shuffled(by_utterance, assignments, rng).reshape(4, 3)
+    by_utterance = Labels("x", list("abcd"), np.arange(4).repeat(3), np.arange(4).repeat(3))
+    rows = shuffled(by_utterance, rng).reshape(4, 3)
     assert sorted(rows[:, 0].tolist()) == [0, 1, 2, 3] and (rows == rows[:, :1]).all()
     index_T = np.arange(12)
-    moved = shuffled(Labels("x", [str(i) for i in index_T], index_T), assignments, rng)
+    moved = shuffled(Labels("x", [str(i) for i in index_T], index_T), rng)
     assert not np.array_equal(moved, index_T) and set(np.diff(moved).tolist()) <= {1, -11}
+
+
+def test_accents_by_chance_are_those_of_other_speakers() -> None:
+    speaker_U = np.arange(20).repeat(30)  # 20 speakers of 30 utterances of 2 tokens, in four accents
+    utterances = {f"u{i:03d}": speaker for i, speaker in enumerate(speaker_U)}
+    experts_T = np.random.default_rng(1).integers(4, size=20)[speaker_U].repeat(2)  # they hear the speaker alone
+    assignments = assign(experts_T, 600, 4)
+    speakers = {utt_id: f"s{speaker:02d}" for utt_id, speaker in utterances.items()}
+    accents = {utt_id: "abcd"[speaker % 4] for utt_id, speaker in utterances.items()}
+    [by_speaker] = measure(assignments, utterance_labels("accent", accents, assignments, speakers))
+    [by_utterance] = measure(assignments, utterance_labels("accent", accents, assignments))
+    assert by_utterance.bits > 10 * by_utterance.chance_highest_bits
+    assert by_speaker.bits < by_speaker.chance_highest_bits
 
 
 def test_what_never_varies_tells_nothing() -> None:

@@ -50,7 +50,8 @@ def test_units_are_those_of_the_alignment() -> None:
 
 def test_labels_of_utterances_are_repeated_over_their_tokens() -> None:
     labels = utterance_labels("speaker", {"a": "s2", "c": "s1"}, assign(a=2, b=1, c=2))
-    assert names(labels) == ["s2", "s2", None, "s1", "s1"] and labels.by_utterance
+    assert names(labels) == ["s2", "s2", None, "s1", "s1"]
+    assert labels.bearer_T is not None and labels.bearer_T.tolist() == [0, 0, 1, 2, 2]
 
 
 def test_a_set_has_the_labels_that_its_directory_allows(tmp_path: Path) -> None:

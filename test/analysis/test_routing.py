@@ -1,13 +1,14 @@
 """Routing statistics of a set."""
 
 import itertools
+import json
 from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 
-from omnirouter.analysis.routing import analyse_routing, token_energy_db
+from omnirouter.analysis.routing import analyse_routing, routing_json, token_energy_db
 from omnirouter.data.dataset import Batch
 from omnirouter.data.errors import UserError
 from omnirouter.models.config import ModelConfig
@@ -34,6 +35,15 @@ def test_figures_of_a_set_do_not_depend_on_its_batches() -> None:
         assert np.array_equal(a, b)
     assert with_batch.assignments.offsets.tolist() == [0, 20, 35, 43, 48]
     assert with_batch.energy_db_T == pytest.approx(alone.energy_db_T)
+
+
+def test_where_all_tokens_go_to_one_expert_there_is_no_agreement() -> None:
+    model = CtcModel(ModelConfig(layers=2, dim=32, heads=2, ffn_dim=32, experts=2, encoder="switch"), 5).eval()
+    with torch.no_grad():
+        model.encoder.routers[1].weight.zero_()  # all experts alike: the first is taken
+    routing = analyse_routing(model, [Batch(["a"], torch.randn(1, 80, 80), [80], torch.zeros(0), [0])])
+    assert routing.layers[1].load == [1, 0] and routing.layers[1].cramers_v is None
+    json.dumps(routing_json(routing.layers), allow_nan=False)
 
 
 def test_an_utterance_without_a_token_is_there_with_none() -> None:

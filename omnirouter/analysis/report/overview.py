@@ -69,7 +69,7 @@ def read_routing(experiment: Path, set_name: str) -> list[dict[str, Any]] | None
     if not path.is_file():
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)["layers"]
+        return json.loads(path.read_text(encoding="utf-8"))["layers"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not as stage 7 writes it; remove {path.parent} and analyse again") from error
 
