@@ -23,7 +23,7 @@ experts=            # numbers of experts, "2 4 8", of all but configurations cal
 sizes=              # "small: model.dim=96; large: model.dim=192 model.ffn_dim=768": names, and changes to each configuration
 seeds=              # seeds of the training, "1 2 3"; by default the configuration's
 set=                # changes to every configuration: "key=value key=value"
-jobs=1              # experiments at a time
+jobs=1              # experiments at a time, which share out this machine's cores; for its GPUs see --job, with CUDA_VISIBLE_DEVICES
 list=false          # only list the experiments
 job=                # only this experiment, by its number in the list, and no table
 skip_fig3=false     # leave out Fig. 3, for which each set is decoded 16 times with tokens sent to random experts
@@ -123,13 +123,20 @@ if [[ -n $job ]]; then
 fi
 
 "$here/run.sh" "${passed_on[@]}" --stop-stage 3
+((jobs == 1)) || export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((($(nproc) + jobs - 1) / jobs))}
 seq ${#names[@]} | xargs -P "$jobs" -n 1 "$here/compare.sh" "$@" --job ||
     die "not all experiments are finished; the same command goes on with those that are not"
 
 cd "$here"
 python -m omnirouter.bin.compare_table "${columns[@]}" --headline "$headline" --output exp/COMPARE.md
-datasets=$(for exp in "${drawn[@]}"; do printf '%s\n' "$exp"/routing_*; done | sed 's|.*/routing_||' | sort -u)
-for dataset in $datasets; do
-    python -m omnirouter.bin.figures "${drawn[@]}" --set "$dataset" --output "exp/compare/figures_$dataset"
+routed=0 analyses=() # experiments with a router; their analysed sets
+for exp in "${drawn[@]}"; do
+    sets_of=("$exp"/routing_*)
+    ((${#sets_of[@]} == 0)) || routed=$((routed + 1))
+    analyses+=("${sets_of[@]##*/routing_}")
 done
+while read -r analysed dataset; do
+    [[ -n $dataset && $analysed == "$routed" ]] || continue # somebody has analysed another set of some of them
+    python -m omnirouter.bin.figures "${drawn[@]}" --set "$dataset" --output "exp/compare/figures_$dataset"
+done < <(printf '%s\n' "${analyses[@]}" | sort | uniq -c)
 log "exp/COMPARE.md and exp/compare/ are written"
