@@ -79,6 +79,11 @@ def _experts(experiment: Path, data_name: str) -> tuple[Mapping[str, np.ndarray]
     subject = read_subject(experiment, data_name)
     found = subject.assignments
     matched_LT = matched_experts(found, subject.routers)
-    layers = {"layers": found.layers.tolist(), "names": int(matched_LT.max(initial=0)) + 1, "token_s": found.token_s}
+    layers = {
+        "layers": found.layers.tolist(),
+        "names": int(matched_LT.max(initial=0)) + 1,
+        "matched": len(set(subject.routers)) > 1,
+        "token_s": found.token_s,
+    }
     bounds = zip(found.utt_ids.tolist(), found.offsets, found.offsets[1:], strict=False)
     return {utt_id: matched_LT[:, start:end] for utt_id, start, end in bounds}, layers

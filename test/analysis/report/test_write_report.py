@@ -68,15 +68,15 @@ def test_experts_are_named_as_those_below_unless_layers_share_a_router(recipe):
     """Layer 1 always has expert 0, layer 2 most often expert 2, whose name is then 0 too."""
 
     def upper_layer():
-        return read_script(report(recipe, "switch", with_audio=False) / "data", "set0-0")[0]["experiments"][0][
-            "experts"
-        ][1]
+        data = report(recipe, "switch", with_audio=False) / "data"
+        layers = read_script(data, "index")["sets"][0]["layers"][0]
+        return layers["matched"], read_script(data, "set0-0")[0]["experiments"][0]["experts"][1]
 
-    names = upper_layer()
-    assert names[-13:] == "0" * 13 and len(set(names[:12])) == 1 and names[0] != "0"
+    matched, names = upper_layer()
+    assert matched and names[-13:] == "0" * 13 and len(set(names[:12])) == 1 and names[0] != "0"
     config = recipe / "exp/switch/config.yaml"
     config.write_text(config.read_text().replace("encoder: switch", "encoder: omnirouter"))
-    assert upper_layer() == "1" * 12 + "2" * 13
+    assert upper_layer() == (False, "1" * 12 + "2" * 13)
 
 
 def test_times_of_other_words_are_left_out(recipe):
@@ -195,7 +195,7 @@ def made_decoding(rng, words, refs, routed):
         ref_words={utt_id: made_times(words, ref) for utt_id, ref in refs.items()},
         hyp_words={utt_id: made_times(words, hyp) for utt_id, hyp in hyps.items()},
         experts={utt_id: made_experts(rng) for utt_id in refs} if routed else {},
-        layers={"layers": list(range(1, 17)), "names": 4, "token_s": 0.04} if routed else None,
+        layers={"layers": list(range(1, 17)), "names": 4, "matched": False, "token_s": 0.04} if routed else None,
     )
 
 

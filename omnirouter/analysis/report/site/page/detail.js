@@ -26,8 +26,8 @@ async function showDetail() {
   place.replaceChildren(detailHead(list, mine), player, timeline, readout, ...comparisons(list, one));
   place.querySelector(`[data-step="${step}"]`)?.focus(); // the buttons are new, the keyboard's focus stays
   if (mine?.experts) {
-    const { names } = about.layers[experiment];
-    readout.before(expertLegend(names, "expert, named by the best match between layers"));
+    const { names, matched } = about.layers[experiment]; // layers of one router have one set of experts' names
+    readout.before(expertLegend(names, matched ? "expert, named by the best match between layers" : "expert"));
   }
   connectTimeline(player, timeline, timelineView(about, list, one), readout);
 }
