@@ -10,6 +10,7 @@ from omnirouter.data.errors import UserError
 from omnirouter.data.tables import read_table
 from omnirouter.scoring.breakdown import NOTHING
 from omnirouter.scoring.report import RATE_FILES
+from omnirouter.scoring.results import read_rate
 
 AGAIN = "score it again (stage 6)"
 
@@ -28,6 +29,8 @@ class Decoding:
     """Seeds × utterances."""
     units_U: np.ndarray
     """Reference words (or characters)."""
+    counted: str
+    """What was counted, and how it was aligned if not at unit cost."""
 
     @property
     def errors_U(self) -> np.ndarray:
@@ -63,11 +66,11 @@ def read_decodings(paths: Sequence[Path], rate: str) -> Decoding:
     first = decodings[0]
     errors_SU = np.concatenate([decoding.errors_SU for decoding in decodings])
     name = ", ".join(decoding.name for decoding in decodings)
-    return Decoding(name, first.utt_ids, first.speakers, first.references, errors_SU, first.units_U)
+    return Decoding(name, first.utt_ids, first.speakers, first.references, errors_SU, first.units_U, first.counted)
 
 
 def check_same_set(a: Decoding, b: Decoding) -> None:
-    """Raise `UserError` unless both are of the same utterances, with the same references and speakers."""
+    """Raise `UserError` unless both are of the same utterances, references and speakers, and aligned alike."""
     if only := sorted(set(a.utt_ids) ^ set(b.utt_ids)):
         where = a.name if only[0] in a.references else b.name
         what = f"{len(only)} utterances are in one only, such as {only[0]} of {where}"
@@ -77,6 +80,8 @@ def check_same_set(a: Decoding, b: Decoding) -> None:
             raise UserError(f"{a.name} and {b.name} were scored by other references, such as of {utt_id}; {AGAIN}")
     if a.speakers != b.speakers or not np.array_equal(a.units_U, b.units_U):
         raise UserError(f"{a.name} and {b.name}: other speakers or another count of words; score both again (stage 6)")
+    if a.counted != b.counted:
+        raise UserError(f"{a.name} counts {a.counted}; {b.name} counts {b.counted}; score both with the same --align")
 
 
 def _read_decoding(path: Path, rate: str) -> Decoding:
@@ -94,7 +99,8 @@ def _read_decoding(path: Path, rate: str) -> Decoding:
     references = _read_references(path / "score" / "per_utt")
     if references.keys() != set(utt_ids):
         raise UserError(f"{path / 'score'}: per_utt and utt2errors are of other utterances; {AGAIN}")
-    return Decoding(name, utt_ids, speakers, references, counts_U2[None, :, 0], counts_U2[:, 1])
+    counted = read_rate(path / "score" / rate).counted
+    return Decoding(name, utt_ids, speakers, references, counts_U2[None, :, 0], counts_U2[:, 1], counted)
 
 
 def _read_references(per_utt: Path) -> dict[str, str]:

@@ -15,14 +15,14 @@ import omnirouter
 from omnirouter.data.errors import UserError
 from omnirouter.data.files import digest
 from omnirouter.decoding.folders import set_title
-from omnirouter.scoring.report import RATE_FILES
+from omnirouter.scoring.report import ALIGNERS, RATE_FILES
 
 UNKNOWN = "–"
 RATE_PATTERN = re.compile(
     r"%WER (?P<percent>\S+) \[ \d+ / (?P<units>\d+), .*\]\n"
     r"95% Conf Interval \[ (?P<low>\S+), (?P<high>\S+) \].*\n"
     r"%SER .*\n"
-    r"Scored (?P<utterances>\d+) utterances.*\n"
+    r"Scored (?P<utterances>\d+) utterances, (?P<counted>.*)\.\n"
     r"(?:95% Conf Interval \[ (?P<speaker_low>\S+), (?P<speaker_high>\S+) \] .* speakers\n)?"
 )
 RATE_TITLES = {"wer": "raw WER %", "wer_whisper": "Whisper WER %", "cer": "CER %"}
@@ -38,6 +38,8 @@ class Rate:
     high: str
     units: str
     utterances: str
+    counted: str
+    """What was counted, and how it was aligned if not at unit cost."""
     speaker_low: str | None
     """Of the interval by speaker; None in a file of a version that wrote none, nan of one speaker."""
     speaker_high: str | None
@@ -57,7 +59,7 @@ class Result:
     """One experiment on one set; `rates` by name of the rate file."""
 
     set_name: str
-    """And in brackets how it was decoded, if not greedily."""
+    """And how it was decoded, if not greedily, and aligned, if not at unit cost."""
     experiment: str
     encoder: str
     parameters: str
@@ -85,10 +87,12 @@ def collect_results(exp: Path) -> list[Result]:
 def read_result(score: Path) -> Result:
     """Read one score directory and what the experiment above it says of its model."""
     experiment = score.parents[1]
+    rates = {name: read_rate(score / name) for name in RATE_FILES}
+    aligned = " by sclite" if ALIGNERS["sclite"][1] in rates["wer"].counted else ""
     encoder, config_hash, training = _read_config(experiment / "config.yaml")
     parameters, active_parameters, version, commit = _read_info(experiment / "model_info.json")
     return Result(
-        set_name=set_title(score.parent.name),
+        set_name=set_title(score.parent.name) + aligned,
         experiment=experiment.name,
         encoder=encoder,
         parameters=parameters,
@@ -97,7 +101,7 @@ def read_result(score: Path) -> Result:
         version=version,
         commit=commit,
         training=training,
-        rates={name: read_rate(score / name) for name in RATE_FILES},
+        rates=rates,
     )
 
 

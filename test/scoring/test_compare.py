@@ -124,6 +124,16 @@ def test_another_speaker_is_refused(decode: Decode) -> None:
         compare(["omni"], ["dense"], "test", exp, "wer")
 
 
+def test_another_alignment_is_refused(decode: Decode) -> None:
+    exp = decode("dense", "1" * 12).parent
+    omni = decode("omni", "1" * 12) / "decode_test"
+    score_decoding(exp.parent / "data/omni/test", omni / "text", omni / "score", "sclite")
+    with pytest.raises(UserError, match="omni.* counts words .* aligned as by sclite.*; .*dense.* counts words "):
+        compare(["omni"], ["dense"], "test", exp, "wer")
+    with pytest.raises(UserError, match="score both with the same --align"):
+        write_comparison([[exp / "dense"], [exp / "omni"]], "raw", exp / "COMPARE.md")
+
+
 def test_what_cannot_be_found_is_said(decode: Decode, tmp_path: Path) -> None:
     exp = decode("dense", "1" * 12).parent
     for name, set_name, message in (

@@ -181,6 +181,13 @@ def test_scores_of_a_version_without_intervals_by_speaker(exp):
     assert cells((exp / "RESULTS.md").read_text())[3][9] == "–"
 
 
+def test_scores_of_sclites_alignment_are_a_set_of_their_own(exp):
+    decode = exp / "dense/decode_test"
+    score_decoding(exp.parent / "data/test", decode / "text", decode / "score", "sclite")
+    results = {(result.experiment, result.set_name) for result in collect_results(exp)}
+    assert {("dense", "test by sclite"), ("omnirouter", "test")} <= results
+
+
 def test_commit_of_a_checkout(tmp_path, monkeypatch):
     package = tmp_path / "omnirouter" / "__init__.py"
     package.parent.mkdir()
