@@ -8,7 +8,7 @@ import numpy as np
 
 from omnirouter.data.errors import UserError
 from omnirouter.data.tables import read_table
-from omnirouter.scoring.breakdown import NOTHING
+from omnirouter.scoring.alignments import read_alignments
 from omnirouter.scoring.report import RATE_FILES
 from omnirouter.scoring.results import read_rate
 
@@ -104,9 +104,6 @@ def _read_decoding(path: Path, rate: str) -> Decoding:
 
 
 def _read_references(per_utt: Path) -> dict[str, str]:
-    """Return the words of each reference from the lines `utt-id ref words…` of per_utt."""
     if not per_utt.is_file():
         raise UserError(f"{per_utt}: missing; {AGAIN}")
-    with open(per_utt, encoding="utf-8") as file:
-        lines = (line.split() for line in file)
-        return {words[0]: " ".join(w for w in words[2:] if w != NOTHING) for words in lines if words[1] == "ref"}
+    return {utt_id: " ".join(alignment.ref) for utt_id, alignment in read_alignments(per_utt).items()}

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from omnirouter.analysis.matching import matched_experts
-from omnirouter.analysis.report.alignments import Alignment, read_alignments
 from omnirouter.analysis.report.scripts import characters
 from omnirouter.analysis.subject import read_subject
 from omnirouter.decoding.ctm import Word, read_ctm
 from omnirouter.decoding.folders import split_name
+from omnirouter.scoring.alignments import Alignment, read_alignments
 
 TICKS_PER_S = 100  # of word times
 

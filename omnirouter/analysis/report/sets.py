@@ -8,12 +8,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from omnirouter.analysis.report.alignments import check_same_references
 from omnirouter.analysis.report.audio import Sound, write_sounds
 from omnirouter.analysis.report.details import Decoded, detail, read_decoded
 from omnirouter.analysis.report.scripts import write_script
 from omnirouter.data.datadir import Utterance, read_data_dir
 from omnirouter.data.errors import UserError
+from omnirouter.scoring.alignments import check_same_references
 
 UTTERANCES_A_PIECE = 50
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from omnirouter.analysis.report import sets
-from omnirouter.analysis.report.alignments import Alignment
 from omnirouter.analysis.report.audio import Sound
 from omnirouter.analysis.report.details import Decoded
 from omnirouter.analysis.report.scripts import characters, read_script
 from omnirouter.analysis.report.write import ReportOptions, write_report
 from omnirouter.data.errors import UserError
 from omnirouter.decoding.ctm import Word, write_ctm
+from omnirouter.scoring.alignments import Alignment
 
 TEXTS = {f"spk{i // 2}-utt{i}": f"tone number {i}" for i in range(4)}
 MOST_BYTES = 10_000_000
