@@ -77,19 +77,25 @@ def _series(points: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
     return series
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return all lines of a `metrics.jsonl`, none without such a file; `UserError` for one that is no record."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    parsed = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            parsed.append(json.loads(line))
+            parsed[-1]["step"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}:{number}: not a line of training's; remove it, or train on") from error
+    return parsed
+
+
 def read_metrics(exp: Path) -> list[dict[str, Any]]:
     """The records of training steps in an experiment's metrics.jsonl, without those of validations."""
     path = exp / "metrics.jsonl"
     if not path.exists():
         raise UserError(f"{path} does not exist; stage 4 makes it")
-    records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{path}:{number}: no JSON ({error})") from error
-        if "ctc_loss" in record:
-            records.append(record)
+    records = [record for record in read_lines(path) if "ctc_loss" in record]
     if not records:
         raise UserError(f"{path}: no training step yet; stage 4 goes on")
     return records

@@ -1,14 +1,12 @@
 """Curves of trainings for the report, from their `metrics.jsonl`."""
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omnirouter.analysis.curves import MOST_POINTS, thinned
-from omnirouter.data.errors import UserError
+from omnirouter.analysis.curves import MOST_POINTS, read_lines, thinned
 
 
 @dataclass(frozen=True)
@@ -44,19 +42,6 @@ def read_curves(experiments: Sequence[Path]) -> list[dict[str, Any]]:
         if any(one["x"] for one in series):
             curves.append({"title": curve.title, "log": curve.is_log, "series": series})
     return curves
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return all lines of a `metrics.jsonl`, none without such a file; `UserError` for one that is no record."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    parsed = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            parsed.append(json.loads(line))
-            parsed[-1]["step"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}:{number}: not a line of training's; remove it, or train on") from error
-    return parsed
 
 
 def make_series(points: Sequence[tuple[int, float | None]], most: int = MOST_POINTS) -> dict[str, list[float]]:
