@@ -40,7 +40,7 @@ def test_sclites_alignment_and_a_page_of_results(tmp_path):
     page.write_text("before\n<!-- results: begin -->\n<!-- results: end -->\n")
     shown = run("results", tmp_path / "exp", "--output", page, "--experiments", "small")
     assert shown.returncode == 0, shown.stderr
-    assert page.read_text().startswith("before\n") and "| data | small |" in page.read_text()
+    assert page.read_text().startswith("before\n") and "| data by sclite | small |" in page.read_text()
     refused = run("results", tmp_path / "exp", "--output", page, "--experiments", "large")
     assert refused.returncode == 1 and "no scored experiment large" in refused.stderr
 
