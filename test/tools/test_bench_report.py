@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import scipy.stats
 import torch
 from bench import timing
 from bench.report import Report, Target, markdown_table, worst
@@ -13,22 +14,34 @@ CPU = torch.device("cpu")
 
 
 def test_spread_is_the_median_and_the_outer_tenths() -> None:
-    assert spread([5.0, 1.0, 2.0, 4.0, 3.0, 10.0, 8.0, 7.0, 6.0, 9.0, 0.0]) == Spread(5.0, 1.0, 9.0)
-    assert str(Spread(1.049, 0.996, 2.0)) == "1.05 [1.00, 2.00]"
+    assert spread([5.0, 1.0, 2.0, 4.0, 3.0, 10.0, 8.0, 7.0, 6.0, 9.0, 0.0]) == Spread(5.0, 1.0, 9.0, 0.0, 10.0)
+    assert str(Spread(1.049, 0.996, 2.0, 0.9, 3.0)) == "1.05 [1.00, 2.00]"
 
 
 def test_a_ratio_is_taken_within_each_round() -> None:
     # The machine is twice as slow in the second round: the ratio of the medians would be 5 / 3 or 6 / 4.
-    assert ratio([3.0, 8.0, 3.0], [2.0, 4.0, 3.0]) == Spread(1.5, pytest.approx(1.1), pytest.approx(1.9))
+    assert ratio([3.0, 8.0, 3.0], [2.0, 4.0, 3.0]) == Spread(1.5, pytest.approx(1.1), pytest.approx(1.9), 1.0, 2.0)
 
 
-def test_contenders_take_turns_and_each_begins_as_often(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("repeats", "outside"), [(5, 0), (8, 0), (10, 0), (11, 0), (12, 1), (15, 2), (30, 7)])
+def test_the_interval_of_a_median_is_as_scipy_has_it(repeats: int, outside: int) -> None:
+    figures = spread([float(value) for value in range(repeats)])
+    assert (figures.median_low, figures.median_high) == (outside, repeats - 1 - outside)
+    assert outside == max(0, scipy.stats.binom.ppf(0.005, repeats, 0.5) - 1)
+
+
+def test_contenders_take_turns_after_each_other_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    clock = iter(range(1000))
+    clock = iter(range(10000))
+    monkeypatch.setattr(timing, "ENOUGH_S", 1e9)
     monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock) * 0.5)
-    times = interleaved({name: lambda name=name: calls.append(name) for name in "abc"}, 4, CPU)
-    assert "".join(calls) == "abc" + "abc" + "bca" + "cab" + "abc"  # first the untimed calls
-    assert times == {name: [0.5] * 4 for name in "abc"}
+    times = interleaved({name: lambda name=name: calls.append(name) for name in "abc"}, 300, CPU)
+    assert times == {name: [0.5] * 300 for name in "abc"}
+    assert calls[:3] == ["a", "b", "c"]  # untimed
+    rounds = ["".join(calls[start : start + 3]) for start in range(3, len(calls), 3)]
+    assert all(sorted(turn) == ["a", "b", "c"] for turn in rounds)
+    for pair in ("ab", "ba", "bc", "cb", "ac", "ca"):  # two orders of six have the pair
+        assert 70 < sum(pair in turn for turn in rounds) < 130
 
 
 def test_slow_contenders_end_after_the_least_number_of_rounds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bench.timing import Spread
+from bench.timing import CONFIDENCE, Spread
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,15 @@ def worst(what: str, figures: Sequence[tuple[str, float]], bound: float, at_leas
     return [Target(what, measured, bound, at_least, where)]
 
 
-def none_faster(comparisons: Sequence[tuple[str, Spread, Spread]]) -> list[Target]:
+def none_faster(comparisons: Sequence[tuple[str, Spread]]) -> list[Target]:
     """The target that no peer is faster than ours by more than the noise; none where there is no peer.
 
-    comparisons: (row, peer's time / ours, ours again / ours), both taken in the same rounds. The noise is how far the
-    lower outer tenth of ours against itself lies below 1: of 15 rounds, some four standard errors of a median.
+    comparisons: (row, peer's time / ours, both taken in the same rounds). A peer is faster where all of the interval of
+    its median lies below 1.
     """
-    figures = [(f"{where}; median {peer.median:.3f}", peer.median + max(0.0, 1 - noise.low))
-               for where, peer, noise in comparisons]  # fmt: skip
-    return worst("any peer / ours, plus the noise of ours / ours", figures, 1.0, at_least=True)
+    figures = [(f"{where}; median {peer.median:.3f}", peer.median_high) for where, peer in comparisons]
+    what = f"any peer / ours, upper end of the {CONFIDENCE:.0%} interval of its median"
+    return worst(what, figures, 1.0, at_least=True)
 
 
 @dataclass(frozen=True)
