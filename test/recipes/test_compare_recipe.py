@@ -231,7 +231,11 @@ def test_what_is_finished_is_passed_over(compared: tuple[Clone, list[str]]) -> N
 def test_the_table_and_the_figures_are_there(compared: tuple[Clone, list[str]]) -> None:
     clone, (_, printed) = compared
     table = (clone.mini / "exp/COMPARE.md").read_text()
-    assert table in printed and "| set | dense, " in table and ", switch, 2 experts" not in table.split("\n")[0]
+    assert (
+        table in printed
+        and "| set | utterances | words | dense, " in table
+        and ", switch, 2 experts" not in table.split("\n")[0]
+    )
     assert re.search(r"^\| test \| 8 \| \d+ \| \d+\.\d+ \[.*\] \| \d+\.\d+\*? \[.*\] \|$", table, re.MULTILINE)
     assert "mean relative reduction against dense" in table and "| dev |" not in table
     figures = clone.mini / "exp/compare/figures_test"

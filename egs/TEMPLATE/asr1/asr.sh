@@ -9,7 +9,7 @@
 #   4 train             features, tokenizer, --config                   exp/<name>/
 #   5 decode            exp/<name>/model.pt, features of dev and test   exp/<name>/decode_<set>[_beam|_lm]/text
 #   6 score             hypotheses, data/<set>/text                     exp/<name>/decode_…/score/, exp/RESULTS.md
-#   7 analyse routing   exp/<name>/, features of dev and test           exp/<name>/routing_<set>/, figures/: the paper's
+#   7 analyse routing   exp/<name>/, features of dev and test           exp/<name>/{routing_<set>,figures}/
 #
 # A stage is passed over while its inputs, its settings and what it has made are unchanged. Training goes on where it
 # was stopped. The same command continues after any interruption.
