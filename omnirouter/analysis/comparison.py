@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,11 +27,12 @@ from omnirouter.decoding.ctm import Word
 
 
 def write_comparison(
-    exps: Collection[Path], set_name: str, output: Path, layers: tuple[int, int] | None = None
+    exps: Collection[Path], set_name: str | None, output: Path, layers: tuple[int, int] | None = None
 ) -> list[str]:
     """Write the figures of experiments on a set into a folder, beside what is there; return what had to be left out.
 
-    Dense encoders are in the figures of training only. UserError where training or stage 7 has not made an input.
+    Without a set, only the figures of training and of all sets. Dense encoders are in those of training only.
+    UserError where training or stage 7 has not made an input.
     """
     names = [exp.name for exp in exps]
     for name in names:
@@ -40,20 +42,37 @@ def write_comparison(
     metrics = {title_of(exp.name, config): read_metrics(exp) for exp, config in configs.items()}
     colour_of = palette(metrics)
     moe = [exp for exp in exps if configs[exp].encoder != "dense"]
-    subjects = [read_subject(exp, set_name) for exp in moe]
+    subjects = [read_subject(exp, set_name) for exp in moe] if set_name else []
     output.mkdir(parents=True, exist_ok=True)
-    write_figure(output, "fig6_training_loss", *loss_figure(metrics, colour_of))
+    left_out = _write_training(output, metrics, colour_of)
+    sets_of = {title_of(exp.name, configs[exp]): _all_sets(exp) for exp in moe}
+    if any(sets_of.values()):
+        write_figure(output, "load", *load_figure({title: sets for title, sets in sets_of.items() if sets}))
+    if set_name is None:
+        return left_out
     if not subjects:
-        return ["Fig. 2 to 5: none of these experiments is a mixture of experts"]
-    write_figure(output, "routing_in_training", *routing_in_training_figure(metrics))
-    write_figure(output, "load", *load_figure({title_of(exp.name, configs[exp]): _all_sets(exp) for exp in moe}))
+        return [*left_out, "Fig. 2 to 5: none of these experiments is a mixture of experts"]
     _write_ribbons(output, moe, subjects, set_name)
     _write_hearing(output, moe, subjects, set_name, colour_of)
     layered = [subject for subject in subjects if len(subject.assignments.layers) > 1]
     if layered:
         write_figure(output, "fig4_contingency", *table_figure(layered, set_name, layers))
         write_figure(output, "fig5_cramers_v", *agreement_figure(layered, set_name, colour_of))
-    return _write_random_routing(output, moe, subjects, set_name, colour_of)
+    return left_out + _write_random_routing(output, moe, subjects, set_name, colour_of)
+
+
+def _write_training(
+    output: Path, metrics: Mapping[str, Sequence[Mapping[str, Any]]], colour_of: Mapping[str, str]
+) -> list[str]:
+    """Draw Fig. 6 and routing in training of the experiments with a training step on record; name the others."""
+    recorded = {title: records for title, records in metrics.items() if records}
+    if recorded:
+        write_figure(output, "fig6_training_loss", *loss_figure(recorded, colour_of))
+    routing = routing_in_training_figure(recorded)
+    if routing is not None:
+        write_figure(output, "routing_in_training", *routing)
+    missing = [title for title in metrics if title not in recorded]
+    return [f"{title} in Fig. 6: no training step in its metrics.jsonl (see training.log_every)" for title in missing]
 
 
 def _all_sets(exp: Path) -> dict[str, Assignments]:
@@ -95,15 +114,15 @@ def _write_hearing(
 def _write_random_routing(
     output: Path, exps: Sequence[Path], subjects: Sequence[Subject], set_name: str, colour_of: Mapping[str, str]
 ) -> list[str]:
-    """Draw Fig. 3 of the experiments that have been decoded for it, which is part of no stage; name the others."""
-    measured, left_out = {}, []
+    """Draw Fig. 3 of the experiments that have been decoded for it, which stage 7 does if told to; name the others."""
+    measured, missing = {}, []
     for exp, subject in zip(exps, subjects, strict=True):
         path = exp / f"random_routing_{set_name}" / "wer.json"
         if path.exists():
             measured[subject.title] = read_random_routing(path)
         else:
-            command = f"python -m omnirouter.bin.random_routing --exp {exp} --data data/{set_name}"
-            left_out.append(f"{exp.name} in Fig. 3: {path} does not exist; made by: {command}")
+            missing.append(subject.title)
     if measured:
         write_figure(output, "fig3_random_routing", *random_routing_figure(measured, set_name, colour_of))
-    return left_out
+    how = f"not measured on {set_name}; --random-routing of stage 7 does it, or omnirouter.bin.random_routing"
+    return [f"Fig. 3 of {', '.join(missing)}: {how}"] if missing else []

@@ -91,14 +91,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def read_metrics(exp: Path) -> list[dict[str, Any]]:
-    """The records of training steps in an experiment's metrics.jsonl, without those of validations."""
+    """The records of training steps in an experiment's metrics.jsonl, without those of validations; maybe none yet."""
     path = exp / "metrics.jsonl"
     if not path.exists():
         raise UserError(f"{path} does not exist; stage 4 makes it")
-    records = [record for record in read_lines(path) if "ctc_loss" in record]
-    if not records:
-        raise UserError(f"{path}: no training step yet; stage 4 goes on")
-    return records
+    return [record for record in read_lines(path) if "ctc_loss" in record]
 
 
 def thinned(values: Sequence[float], most: int = MOST_POINTS) -> list[float]:
@@ -110,23 +107,26 @@ def thinned(values: Sequence[float], most: int = MOST_POINTS) -> list[float]:
 def loss_figure(
     metrics: Mapping[str, Sequence[Mapping[str, Any]]], colour_of: Mapping[str, str]
 ) -> tuple[Figure, dict[str, Any]]:
-    """Draw Fig. 6, the training CTC loss of experiments by title, and beside it their balance loss."""
-    figure = new_figure(10.5, 4.6, "Training")
-    losses, balances = figure.subplots(1, 2, width_ratios=[1.25, 1])
-    data: dict[str, Any] = {}
-    for title, records in metrics.items():
-        colour = colour_of[title]
-        names = ("step", "ctc_loss", "balance_loss")
-        data[title] = {name: thinned([record[name] for record in records]) for name in names if name in records[0]}
-        losses.plot(data[title]["step"], data[title]["ctc_loss"], color=colour, lw=1.2, label=title)
-        if any(data[title].get("balance_loss", ())):
-            balances.plot(data[title]["step"], data[title]["balance_loss"], color=colour, lw=1.2)
-    losses.set_yscale("log")
-    losses.yaxis.set_major_formatter(_number)
-    losses.yaxis.set_minor_formatter(_number)
-    tidy(losses, "training step", "nats an utterance, log scale", "CTC loss")
-    tidy(balances, "training step", "sum over the MoE layers", "load-balancing loss, unweighted (eq. 5)")
-    losses.legend(fontsize=8, frameon=False)
+    """Draw Fig. 6, the training CTC loss of experiments by title, and beside it the balance loss of those with one."""
+    names = ("step", "ctc_loss", "balance_loss")
+    data = {
+        title: {name: thinned([record[name] for record in records]) for name in names if name in records[0]}
+        for title, records in metrics.items()
+    }
+    balanced = [title for title, curves in data.items() if any(curves.get("balance_loss", ()))]
+    ratios = [1.25, 1.0] if balanced else [1.0]
+    figure = new_figure(4.7 * sum(ratios), 4.6, "Training")
+    panels = figure.subplots(1, len(ratios), width_ratios=ratios, squeeze=False)[0]
+    for title, curves in data.items():
+        panels[0].plot(curves["step"], curves["ctc_loss"], color=colour_of[title], lw=1.2, label=title)
+    panels[0].set_yscale("log")
+    panels[0].yaxis.set_major_formatter(_number)
+    panels[0].yaxis.set_minor_formatter(_number)
+    tidy(panels[0], "training step", "nats an utterance, log scale", "CTC loss")
+    panels[0].legend(fontsize=8, frameon=False)
+    for title in balanced:
+        panels[1].plot(data[title]["step"], data[title]["balance_loss"], color=colour_of[title], lw=1.2)
+        tidy(panels[1], "training step", "sum over the MoE layers", "load-balancing loss, unweighted (eq. 5)")
     return figure, data
 
 

@@ -23,7 +23,6 @@ from omnirouter.scoring.wer import ErrorCounts, word_errors
 
 DRAWS = ("layer", "token")
 SCALES = ("drawn", "original")
-HEADLINES = ("raw", "whisper")
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,18 @@
 """What stage 7 writes for one experiment and set: numbers, the experts of all tokens, and the figures of them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from omnirouter.analysis.agreement_figures import agreement_figure, table_figure
 from omnirouter.analysis.assignments import write_assignments
+from omnirouter.analysis.curves import random_routing_figure
 from omnirouter.analysis.hearing import as_json, hear, hearing_figure, hearing_table, profile_figure
 from omnirouter.analysis.labels import PHONES, set_labels
-from omnirouter.analysis.plot import palette, write_figure
+from omnirouter.analysis.plot import finite, palette, write_figure
 from omnirouter.analysis.ribbons import Heard, choose_utterances, ribbon_figure
 from omnirouter.analysis.routing import SetRouting, routing_json, routing_table
 from omnirouter.analysis.subject import Subject
@@ -92,3 +94,10 @@ def _write_hearing(folder: Path, subject: Subject, routing: SetRouting, tokenize
     profile = profile_figure(routing.assignments, labels, hearings, f"{subject.title}, {data_dir.name}")
     if profile is not None:
         write_figure(folder, "hearing_profile", *profile)
+
+
+def write_random_routing(folder: Path, title: str, set_name: str, measured: Mapping[str, Any]) -> None:
+    """Write what random routing has made of an experiment's error rate on a set into a folder, with its Fig. 3."""
+    (folder / "wer.json").write_text(json.dumps(finite(measured), indent=1) + "\n", encoding="utf-8")
+    figure = random_routing_figure({title: measured}, set_name, palette([title]))
+    write_figure(folder, "fig3_random_routing", *figure)

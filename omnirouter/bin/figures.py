@@ -3,6 +3,7 @@
     python -m omnirouter.bin.figures exp/switch exp/omnirouter --set test --output exp/figures_test
 
 Reads what training and stage 7 have made; nothing is decoded. Fig. 3 is drawn where `random_routing` has measured it.
+Without --set, only what is of no single set: Fig. 6, routing in training, and the load on all sets analysed.
 """
 
 import argparse
@@ -16,7 +17,7 @@ def main() -> None:
     """Parse arguments and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("exps", type=Path, nargs="+", metavar="EXP", help="experiment directories")
-    parser.add_argument("--set", required=True, help="data set, by the name of its directory, such as test")
+    parser.add_argument("--set", help="data set of Fig. 2 to 5, by the name of its directory, such as test")
     parser.add_argument("--output", type=Path, required=True, help="directory for the figures")
     parser.add_argument(
         "--layers", type=int, nargs=2, metavar="L", help="layers of the contingency table (default: below the topmost)"

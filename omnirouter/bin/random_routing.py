@@ -1,17 +1,19 @@
-"""Decode a set while a share p of its tokens goes to random experts: writes EXP/random_routing_SET/wer.json (Fig. 3).
+"""Decode a set while a share p of its tokens goes to random experts: writes EXP/random_routing_SET/.
 
-Greedy decoding, once without and then for each share and draw. `python -m omnirouter.bin.figures` draws the result.
+Greedy decoding, once without and then for each share and draw. wer.json: the error rates. fig3_random_routing: the
+paper's Fig. 3 of this experiment; `python -m omnirouter.bin.figures` draws several in one.
 """
 
 import argparse
-import json
 from pathlib import Path
 
-from omnirouter.analysis.plot import finite
-from omnirouter.analysis.random_routing import DRAWS, HEADLINES, SCALES, RandomRouting, as_json, measure
+from omnirouter.analysis.random_routing import DRAWS, SCALES, RandomRouting, as_json, measure
+from omnirouter.analysis.set_figures import write_random_routing
+from omnirouter.analysis.subject import title_of
 from omnirouter.bin._main import count, positive, run
 from omnirouter.data.dataset import read_feature_dir
-from omnirouter.data.files import atomic_write
+from omnirouter.data.files import atomic_dir
+from omnirouter.scoring.results import HEADLINES
 from omnirouter.training.devices import choose_device
 from omnirouter.training.experiment import load_experiment
 
@@ -26,9 +28,9 @@ def main() -> None:
     points = measure(
         model.to(device), tokenizer, utterances, args.shares, range(args.draws), options, args.headline, args.batch_s
     )
-    output = args.exp / f"random_routing_{args.data.name}" / "wer.json"
-    with atomic_write(output) as file:
-        file.write(json.dumps(finite(as_json(points, options, args.headline)), indent=1) + "\n")
+    title, measured = title_of(args.exp.name, model.encoder.config), as_json(points, options, args.headline)
+    with atomic_dir(args.exp / f"random_routing_{args.data.name}") as folder:
+        write_random_routing(folder, title, args.data.name, measured)
     for point in points:
         change = f"{point.change_percent:+8.1f} %, {100 * point.changed_share:5.1f} % of decisions changed"
         print(f"p {point.share:4.2f}  draw {point.seed}  WER {point.wer:6.2f} %  {change}")
@@ -55,7 +57,10 @@ def _parser() -> argparse.ArgumentParser:
         "--scale", choices=SCALES, default="drawn", help="scale the output by the drawn expert's probability, or not"
     )
     parser.add_argument(
-        "--headline", choices=HEADLINES, default="raw", help="WER of the texts as they are or by Whisper's normaliser"
+        "--headline",
+        choices=list(HEADLINES),
+        default="raw",
+        help="WER of the texts as they are or by Whisper's normaliser",
     )
     parser.add_argument("--batch-s", type=positive, default=200.0, help="most padded audio in a batch, in seconds")
     parser.add_argument(

@@ -7,6 +7,8 @@ import numpy as np
 
 from omnirouter.scoring.wer import ErrorCounts
 
+CONFIDENCE = 0.95
+"""Of every interval."""
 REPLICAS = 10_000  # as Kaldi's compute-wer-bootci
 SEED = 0
 CHUNK = 1000
@@ -16,14 +18,22 @@ CHUNK = 1000
 def bootstrap_interval(
     utterances: Sequence[ErrorCounts], groups: Sequence[str] | None = None, replicas: int = REPLICAS
 ) -> tuple[float, float]:
-    """Return the 95 % interval, in percent, of the error rate of a test set, by drawing its utterances anew.
-
-    With `groups`, a name for each utterance such as its speaker's, whole groups are drawn: their utterances need not be
-    independent. The bounds are the 2.5 and 97.5 percentiles of the replicas' rates, so never below 0, where Kaldi's
-    compute-wer-bootci takes mean ± 1.96 standard deviations. Not a number without a reference word, or for one group.
-    Seeded: the same counts give the same interval.
-    """
+    """Return the 95 % interval, in percent, of the error rate of a test set; see `rate_interval`."""
     counts_U2 = np.array([(counts.errors, counts.ref_units) for counts in utterances], dtype=np.int64).reshape(-1, 2)
+    return rate_interval(*counts_U2.T, groups, replicas)
+
+
+def rate_interval(
+    errors_U: np.ndarray, units_U: np.ndarray, groups: Sequence[str] | None = None, replicas: int = REPLICAS
+) -> tuple[float, float]:
+    """Return the 95 % interval, in percent, of errors / reference units, by drawing utterances anew.
+
+    errors_U: of each utterance, or their means over several recognisers. With `groups`, a name for each utterance such
+    as its speaker's, whole groups are drawn: their utterances need not be independent. The bounds are the 2.5 and 97.5
+    percentiles of the replicas' rates, so never below 0, where Kaldi's compute-wer-bootci takes mean ± 1.96 standard
+    deviations. Not a number without a reference word, or for one group. Seeded: the same counts give the same interval.
+    """
+    counts_U2 = np.stack([errors_U, units_U], axis=1)
     if groups is not None:
         counts_U2 = sums_by_group(counts_U2, groups)
     if not counts_U2[:, 1].sum() or (groups is not None and len(counts_U2) < 2):
@@ -54,5 +64,5 @@ def sums_by_group(values_UC: np.ndarray, groups: Sequence[str]) -> np.ndarray:
 
 def percentiles(values: np.ndarray) -> tuple[float, float]:
     """Return the bounds of the middle 95 % of the values."""
-    low, high = np.percentile(values, [2.5, 97.5])
+    low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)

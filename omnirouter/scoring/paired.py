@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from omnirouter.scoring.bootstrap import percentiles, replica_sums, sums_by_group
-
-CONFIDENCE = 0.95
+from omnirouter.scoring.bootstrap import CONFIDENCE, percentiles, replica_sums, sums_by_group
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from omnirouter.data.files import atomic_write
 from omnirouter.scoring.results import HEADLINES, RATE_TITLES, UNKNOWN, Result, checkout_commit, collect_results
 from omnirouter.scoring.seeds import seed_groups
 
-NAME_COLUMNS = ("set", "experiment", "encoder")
+NAME_COLUMNS = ("set", "experiment", "encoder", "baseline")
 REPORT_COLUMNS = (
     "active", "words", "95 % by speaker", "training utterances", "training words", "training hours",
     "config", "version", "commit", "s.d.",

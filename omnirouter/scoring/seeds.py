@@ -9,9 +9,8 @@ from pathlib import Path
 
 import yaml
 
+from omnirouter.scoring.bootstrap import CONFIDENCE
 from omnirouter.scoring.results import HEADLINES, RATE_TITLES, Result
-
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Stage 7's folder of one experiment, and the figures of several, from files to files."""
 
 import json
+import shutil
 from pathlib import Path
 
 import kaldiio
@@ -11,7 +12,7 @@ import yaml
 
 from omnirouter.analysis.comparison import write_comparison
 from omnirouter.analysis.routing import analyse_routing, transcripts
-from omnirouter.analysis.set_figures import wanted_utterances, write_set
+from omnirouter.analysis.set_figures import wanted_utterances, write_random_routing, write_set
 from omnirouter.analysis.subject import Subject
 from omnirouter.data.dataset import ordered_batches, read_feature_dir
 from omnirouter.data.errors import UserError
@@ -79,8 +80,7 @@ def test_from_stage_7_to_the_figures_of_several_experiments(data_dir: Path, tmp_
     output.mkdir()
     (output / "mine.txt").write_text("stays")
     notices = write_comparison(exps.values(), "test", output)
-    for encoder, left_out in zip(("switch", "omnirouter"), notices, strict=True):
-        assert left_out.startswith(f"{encoder} in Fig. 3: ") and "omnirouter.bin.random_routing --exp" in left_out
+    assert len(notices) == 1 and notices[0].startswith("Fig. 3 of switch, omnirouter: not measured on test; ")
     several = {"fig2_u0", "fig2_u3", "fig4_contingency", "fig5_cramers_v", "fig6_training_loss"}
     several |= {"hearing", "load", "routing_in_training"}
     assert names(output, ".png") == names(output, ".json") == several
@@ -90,13 +90,30 @@ def test_from_stage_7_to_the_figures_of_several_experiments(data_dir: Path, tmp_
     assert files(output) == before and before["mine.txt"] == b"stays"
 
     for exp in (exps["switch"], exps["omnirouter"]):
-        (exp / "random_routing_test").mkdir()
+        folder = exp / "random_routing_test"
+        folder.mkdir()
         options = {"draw": "layer", "may_keep": True, "scale": "drawn", "headline": "raw"}
         points = [{"share": p, "seed": 0, "wer": 10.0, "change_percent": 100 * p} for p in (0.0, 1.0)]
-        measured = json.dumps({"options": options, "points": points})
-        (exp / "random_routing_test" / "wer.json").write_text(measured)
+        write_random_routing(folder, exp.name, "test", {"options": options, "points": points})
+        (series,) = json.loads((folder / "fig3_random_routing.json").read_text())["experiments"].values()
+        assert [point["mean"] for point in series] == [0, 100] and (folder / "fig3_random_routing.png").exists()
     assert write_comparison(exps.values(), "test", output) == []
     assert (output / "fig3_random_routing.png").exists()
+
+
+def test_without_a_set_there_are_the_figures_of_training_and_of_all_sets(data_dir: Path, tmp_path: Path) -> None:
+    exps = {encoder: tmp_path / "exp" / encoder for encoder in ("dense", "switch")}
+    for encoder, exp in exps.items():
+        make_experiment(exp, encoder, data_dir)
+    shutil.copytree(exps["switch"] / "routing_test", exps["switch"] / "routing_dev")
+    assert write_comparison([exps["switch"]], None, tmp_path / "one") == []
+    assert names(tmp_path / "one", ".png") == {"fig6_training_loss", "load", "routing_in_training"}
+    assert json.loads((tmp_path / "one/load.json").read_text())["switch"].keys() == {"dev", "test"}
+    assert write_comparison([exps["dense"]], None, tmp_path / "dense") == []
+    assert names(tmp_path / "dense", ".png") == {"fig6_training_loss"}
+    (exps["dense"] / "metrics.jsonl").write_text('{"step": 1, "valid": {}}\n')
+    (notice,) = write_comparison([exps["dense"]], None, tmp_path / "short")
+    assert notice.startswith("dense in Fig. 6: no training step") and not names(tmp_path / "short", ".png")
 
 
 def test_what_is_missing_is_named_with_its_stage(data_dir: Path, tmp_path: Path) -> None:

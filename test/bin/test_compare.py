@@ -38,7 +38,11 @@ def test_two_experiments(exp: Path) -> None:
 
 
 def test_a_table(exp: Path) -> None:
-    shown = run("compare_table", exp / "one", exp / "two", "--headline", "whisper", "--output", exp / "COMPARE.md")
+    sizes = (exp / "one", f"{exp}/two,{exp}/two", "--size", exp / "two", exp / "one")
+    shown = run("compare_table", *sizes, "--headline", "whisper", "--output", exp / "COMPARE.md")
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.startswith("# Comparison: Whisper WER %\n")
+    assert [line.split(" | ")[3] for line in shown.stdout.splitlines() if line.startswith("| test | dense")] == [
+        "-50.00", "+50.00"
+    ], "each against the first of its size"  # fmt: skip
     assert shown.stdout.rstrip() == (exp / "COMPARE.md").read_text().rstrip()

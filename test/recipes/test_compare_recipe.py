@@ -45,6 +45,7 @@ BAD = {
     "size": (["--sizes", "model.dim=96"], "is not as in 'small: model.dim=96'"),
     "name of a size": (["--sizes", "a/b: model.dim=96"], "'a/b' is no name of letters and digits"),
     "twice": (["--seeds", "2 2"], "given twice: dense_seed2 omnirouter_seed2 switch_seed2"),
+    "ngpu": (["--ngpu=abc"], "--ngpu must be a number of GPUs, not 'abc'"),
     "jobs": (["--jobs", "0"], "--jobs must be at least 1"),
     "headline": (["--headline", "cer"], "--headline must be raw or whisper, not 'cer'"),
     "job": (["--job", "4"], "--job 4: there are 1 to 3"),
@@ -62,6 +63,8 @@ def untouched(make_clone: Callable[[], Clone]) -> Clone:
 def call(clone: Clone, *args: str, recipe: str = "mini", **variables: str) -> subprocess.CompletedProcess[str]:
     command = [str(clone.root / "egs" / recipe / "asr1/run_compare.sh"), *args]
     environment = {**os.environ, "OMNIROUTER_VENV": "/nonexistent", **variables}
+    if "CUDA_VISIBLE_DEVICES" not in variables:
+        environment.pop("CUDA_VISIBLE_DEVICES", None)
     return subprocess.run(command, env=environment, capture_output=True, text=True, cwd="/", check=False)
 
 
@@ -90,11 +93,27 @@ def test_a_recipes_own_options_are_known(untouched: Clone) -> None:
 
 @pytest.fixture
 def python(tmp_path: Path) -> Path:
-    """An environment whose Python only notes what it is called with, and fails where it trains `omnirouter`."""
+    """An environment whose Python only notes what it is called with, and fails where it trains `omnirouter`.
+
+    Where it trains another one, it notes the GPUs too, and whether another training has them. It finds four.
+    """
     program = tmp_path / "venv/bin/python"
     program.parent.mkdir(parents=True)
-    fails = 'case "$*" in *"4 train omnirouter"*) echo out of luck; exit 1 ;; esac'
-    program.write_text(f'#!/bin/sh\necho "$*" >>"{tmp_path}/calls"\n{fails}\n')
+    program.write_text(
+        f"""#!/bin/sh
+cd "{tmp_path}"
+echo "$*" >>calls
+case "$*" in
+    -c*device_count*) echo 0 1 2 3 ;;
+    *"4 train omnirouter"*) echo out of luck; exit 1 ;;
+    *"4 train"*)
+        echo "${{CUDA_VISIBLE_DEVICES-all}}" >>gpus
+        mkdir "in use $CUDA_VISIBLE_DEVICES" || echo >>clashes
+        sleep 0.1
+        rmdir "in use $CUDA_VISIBLE_DEVICES" || true ;;
+esac
+"""
+    )
     program.chmod(0o755)
     return program
 
@@ -117,6 +136,61 @@ def test_every_experiment_is_a_job_and_a_failed_one_stops_none(untouched: Clone,
     assert not any("compare_table" in line for line in calls)
     made = [line for line in calls if "1 data directories" in line]
     assert len(made) == 1, "the data are made once, before the jobs"
+
+
+GPUS = {
+    "all of the machine": (["--jobs=4", "--seeds=1 2"], {}, {"0", "1", "2", "3"}),
+    "several each": (["--jobs=2", "--ngpu=2", "--seeds=1 2"], {}, {"0,1", "2,3"}),
+    "more jobs than experiments": (["--jobs=9"], {}, {"0", "1"}),
+    "those that are named": (["--jobs=2"], {"CUDA_VISIBLE_DEVICES": "7,GPU-5a,2"}, {"7", "GPU-5a"}),
+    "one named twice": (["--jobs=2"], {"CUDA_VISIBLE_DEVICES": "1,1"}, {"1"}),
+    "none": (["--jobs=2"], {"CUDA_VISIBLE_DEVICES": "-1"}, {"-1"}),
+    "not wanted": (["--jobs=2", "--ngpu=0"], {}, {"all"}),
+    "on a cluster": (["--jobs=2"], {"OMNIROUTER_BACKEND": "slurm"}, {"all"}),
+    "one job": (["--ngpu=2"], {"CUDA_VISIBLE_DEVICES": "5,6"}, {"5,6"}),
+}
+
+
+@pytest.mark.parametrize(("options", "variables", "wanted"), GPUS.values(), ids=GPUS.keys())
+def test_jobs_share_out_the_gpus(
+    untouched: Clone, python: Path, tmp_path: Path, options: list[str], variables: dict[str, str], wanted: set[str]
+) -> None:
+    encoders = ("--encoders", "dense switch")
+    done = call(untouched, *options, *encoders, OMNIROUTER_VENV=str(python.parents[1]), **variables)
+    assert done.returncode == 0, done.stderr
+    given = (tmp_path / "gpus").read_text().splitlines()
+    assert len(given) == 2 + 2 * ("--seeds=1 2" in options) and set(given) == wanted
+    assert len(wanted) == 1 or not (tmp_path / "clashes").exists()
+
+
+def test_too_few_gpus_for_all_jobs_are_refused(untouched: Clone, python: Path, tmp_path: Path) -> None:
+    options = ("--jobs", "2", "--ngpu", "2")
+    venv = str(python.parents[1])
+    refused = call(untouched, *options, OMNIROUTER_VENV=venv, CUDA_VISIBLE_DEVICES="4,5,6")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: GPUs for 2 jobs, 2 each: there are only 3 (4 5 6); lower --jobs or --ngpu")
+    assert not (tmp_path / "calls").exists()
+
+
+def test_sizes_are_compared_each_with_its_own_baseline(untouched: Clone, python: Path, tmp_path: Path) -> None:
+    options = (
+        "--encoders=dense switch",
+        "--sizes",
+        "s: model.dim=8; l: model.dim=16",
+        "--seeds=1 2",
+        "--ngpu=0",
+        "--jobs=4",
+    )
+    stale = untouched.mini / "exp/compare/figures_test/fig2_old.png"
+    stale.parent.mkdir(parents=True, exist_ok=True)
+    stale.touch()
+    call(untouched, *options, OMNIROUTER_VENV=str(python.parents[1]))
+    (table,) = [line for line in (tmp_path / "calls").read_text().splitlines() if "compare_table" in line]
+    small, large = (
+        " ".join(f"exp/{name}_{size},exp/{name}_{size}_seed2" for name in ("dense", "switch")) for size in "sl"
+    )
+    assert f"bin.compare_table {small} --size {large} --headline raw " in table
+    assert not stale.exists()
 
 
 def test_one_job_of_the_list(untouched: Clone, python: Path, tmp_path: Path) -> None:
@@ -157,9 +231,15 @@ def test_what_is_finished_is_passed_over(compared: tuple[Clone, list[str]]) -> N
 def test_the_table_and_the_figures_are_there(compared: tuple[Clone, list[str]]) -> None:
     clone, (_, printed) = compared
     table = (clone.mini / "exp/COMPARE.md").read_text()
-    assert table in printed and "| set | dense, " in table and ", switch, 2 experts" not in table.split("\n")[0]
-    assert re.search(r"^\| test \| \d+\.\d+ \[.*\] \| \d+\.\d+\*? \[.*\] \|$", table, re.MULTILINE)
+    assert (
+        table in printed
+        and "| set | utterances | words | dense, " in table
+        and ", switch, 2 experts" not in table.split("\n")[0]
+    )
+    assert re.search(r"^\| test \| 8 \| \d+ \| \d+\.\d+ \[.*\] \| \d+\.\d+\*? \[.*\] \|$", table, re.MULTILINE)
     assert "mean relative reduction against dense" in table and "| dev |" not in table
     figures = clone.mini / "exp/compare/figures_test"
-    assert (figures / "fig6_training_loss.png").stat().st_size > 1000
-    assert (clone.mini / "exp/switch_2/random_routing_test/wer.json").exists()
+    assert (figures / "fig6_training_loss.png").stat().st_size > 1000 and (figures / "fig3_random_routing.png").exists()
+    measured = {path.name for path in (clone.mini / "exp/switch_2").glob("random_routing_*")}
+    assert measured == {"random_routing_test"} and not list((clone.mini / "exp/dense").glob("*routing*"))
+    assert (clone.mini / "exp/switch_2/random_routing_test/fig3_random_routing.png").exists()

@@ -13,6 +13,7 @@ import torch
 Clone = Any  # of conftest.py
 SETS = ("train", "dev", "test")
 FBANK = tuple(f"stage 2 fbank {name}" for name in SETS)
+TO_SCORES = ("--stop-stage", "6")
 STAGE_2 = ("--stage", "2", "--stop-stage", "2")
 ON_THE_FLY = ("--features", "on_the_fly")
 
@@ -47,13 +48,13 @@ def test_a_run_on_the_fly_ends_with_the_same_bits(finished: Clone, make_clone: C
     assert not archives(clone) and not lists(clone)
     assert results(clone) == results(finished)
     assert all(f"{stage}: done" in output for stage in FBANK)
-    output = clone.run(*ON_THE_FLY)
+    output = clone.run(*TO_SCORES, *ON_THE_FLY)
     assert all(f"{stage}: up to date" in output for stage in (*FBANK, "stage 5 decode test", "stage 6 score test"))
 
 
 def test_each_way_follows_another_without_stale_files(clone: Clone) -> None:
     wanted, stored = results(clone), [path.read_bytes() for path in archives(clone)]
-    output = clone.run("--stage", "2", *ON_THE_FLY)
+    output = clone.run("--stage", "2", *TO_SCORES, *ON_THE_FLY)
     assert all(f"{stage}, since its command has changed" in output for stage in FBANK)
     assert not archives(clone) and not lists(clone)
     assert "training is finished" in output and "stage 5 decode test, since audio of data/test/wav.scp" in output
@@ -69,7 +70,7 @@ def test_each_way_follows_another_without_stale_files(clone: Clone) -> None:
     clone.run(*STAGE_2)
     assert [path.read_bytes() for path in archives(clone)] == stored
     assert all(0.25 < size / len(whole) < 0.31 for size, whole in zip(sizes, stored, strict=True))
-    output = clone.run("--stage", "2")
+    output = clone.run("--stage", "2", *TO_SCORES)
     assert all(f"{stage}: up to date" in output for stage in FBANK)
     assert results(clone) == wanted
 

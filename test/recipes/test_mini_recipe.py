@@ -1,6 +1,7 @@
 """The mini recipe from its first stage to the results, for the three encoders, with small settings."""
 
 import hashlib
+import json
 import re
 import shutil
 import subprocess
@@ -23,7 +24,8 @@ STEPS = [
     "3 tokenizer",
     *(f"5 decode {name}" for name in SETS),
     *(f"6 score {name}" for name in SETS),
-    "7 analyse routing test",
+    *(f"7 analyse routing {name}" for name in SETS),
+    "7 figures",
 ]
 
 
@@ -65,8 +67,14 @@ def test_every_utterance_is_decoded_and_scored(three: Clone, encoder: str) -> No
 
 
 def test_routing_is_analysed_where_there_is_a_router(three: Clone) -> None:
-    made = {encoder: any((three.mini / "exp" / encoder / "routing_test").glob("*")) for encoder in ENCODERS}
-    assert made == {"omnirouter": True, "dense": False, "switch": True}
+    for encoder in ENCODERS:
+        exp = three.mini / "exp" / encoder
+        analysed = {path.name for path in exp.glob("*routing_*")}
+        assert analysed == (set() if encoder == "dense" else {"routing_dev", "routing_test"}), "Fig. 3 is on request"
+        figures = {path.stem for path in (exp / "figures").glob("*.png")}
+        assert figures == {"fig6_training_loss"} | ({"load", "routing_in_training"} if analysed else set())
+        if analysed:
+            assert json.loads((exp / "figures/load.json").read_text())[encoder].keys() == set(SETS)
 
 
 def test_a_second_run_does_nothing_and_ends_with_the_table_of_all(three: Clone) -> None:
@@ -87,7 +95,7 @@ def test_a_change_runs_what_depends_on_it_and_nothing_else(three: Clone) -> None
     text.write_text(text.read_text().replace(" ", "  ", 1))
     output = three.run("--stage", "2")
     again = set(re.findall(r"\] stage (\d [^,:\n]*)(?:, since [^:]*)?: python", output))
-    assert again == {"4 train omnirouter", "6 score test", "7 analyse routing test"}
+    assert again == {"4 train omnirouter", "6 score test", "7 analyse routing test", "7 figures"}
     assert "stage 6 score test, since data/test/text has changed" in output
     output = three.run("--stage", "6", "--stop-stage", "6", "--force")
     assert "up to date" not in output and "decode" not in output.split("] finished")[0].replace("/decode_", "")
@@ -116,7 +124,7 @@ def test_a_stage_without_its_input_names_it_and_its_stage(make_clone: Callable[[
         "4": "data/train/utt2num_frames (stage 2 makes it)",
         "5": "stage 5 decode dev lacks exp/omnirouter/model.pt (stage 4 makes it)",
         "6": "stage 6 score dev lacks exp/omnirouter/decode_dev/text (stage 5 makes it)",
-        "7": "stage 7 analyse routing test lacks exp/omnirouter/model.pt (stage 4 makes it)",
+        "7": "stage 7 analyse routing dev lacks exp/omnirouter/model.pt (stage 4 makes it)",
     }
     for stage, message in messages.items():
         assert message in clone.run("--stage", stage, code=1)

@@ -144,6 +144,22 @@ def test_several_gpus_are_several_processes_in_training_only(
     assert len(decodes) == 2 and all(line.endswith(f" --{of_each}") for line in decodes)
 
 
+def test_random_routing_is_measured_on_request_on_the_test_sets_of_a_mixture_of_experts(
+    calls: Callable[..., list[str]], clone: Clone
+) -> None:
+    for dataset in ("dev", "test"):
+        (clone.mini / "exp/omnirouter" / f"routing_{dataset}").mkdir()
+    options = ("--stage", "7", "--ngpu", "0")
+    for given, wanted in ((["--random-routing"], 1), ([], 0), (["--random-routing", "--name", "other"], 0)):
+        lines = calls(*options, *given)
+        asked = [line for line in lines if "bin.random_routing" in line]
+        assert len(asked) == wanted
+        end = " --exp exp/omnirouter --data data/test --headline raw -- --ngpu 0"
+        assert all(line.endswith(end) for line in asked)
+        analysed = [line.split(" --data data/")[1].split()[0] for line in lines if "bin.analyse_routing" in line]
+        assert analysed == ["dev", "test"]
+
+
 def test_the_configuration_is_checked_before_the_first_stage_where_training_is_asked_for(
     calls: Callable[..., list[str]],
 ) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from omnirouter.scoring.bootstrap import bootstrap_interval
+from omnirouter.scoring.bootstrap import bootstrap_interval, rate_interval
 from omnirouter.scoring.wer import ErrorCounts
 
 
@@ -91,6 +91,11 @@ def test_interval_as_scipys():
 def test_it_is_seeded():
     utterances = [utterance(10, i % 4) for i in range(100)]
     assert bootstrap_interval(utterances) == bootstrap_interval(utterances)
+
+
+def test_means_over_recognisers_are_drawn_by_utterance():
+    # of two draws of {0.5 of 1, 1.5 of 1}
+    assert rate_interval(np.array([0.5, 1.5]), np.array([1, 1])) == (50.0, 150.0)
 
 
 def test_without_a_reference_word_there_is_no_rate():

@@ -111,7 +111,7 @@ def test_sets_that_differ_are_refused(decode: Decode, reference: dict[str, str],
     with pytest.raises(UserError, match=message):
         compare(["omni"], ["dense"], "test", exp, "wer")
     with pytest.raises(UserError, match=message):
-        write_comparison([[exp / "dense"], [exp / "omni"]], "raw", exp / "COMPARE.md")
+        write_comparison([[[exp / "dense"], [exp / "omni"]]], "raw", exp / "COMPARE.md")
     assert not (exp / "COMPARE.md").exists()
 
 
@@ -131,7 +131,7 @@ def test_another_alignment_is_refused(decode: Decode) -> None:
     with pytest.raises(UserError, match="omni.* counts words .* aligned as by sclite.*; .*dense.* counts words "):
         compare(["omni"], ["dense"], "test", exp, "wer")
     with pytest.raises(UserError, match="score both with the same --align"):
-        write_comparison([[exp / "dense"], [exp / "omni"]], "raw", exp / "COMPARE.md")
+        write_comparison([[[exp / "dense"], [exp / "omni"]]], "raw", exp / "COMPARE.md")
 
 
 def test_what_cannot_be_found_is_said(decode: Decode, tmp_path: Path) -> None:
@@ -177,18 +177,86 @@ def test_the_table_by_hand(decode: Decode, tmp_path: Path) -> None:
     for set_name in ("dev", "dev_beam"):  # of which training has seen one
         for name in MODELS:
             decode(name, "0" * 12, set_name)
-    text = write_comparison([[exp / name] for name in MODELS], "raw", exp / "COMPARE.md")
+    text = write_comparison([[[exp / name] for name in MODELS]], "raw", exp / "COMPARE.md")
     assert text == (exp / "COMPARE.md").read_text()
     lines = text.splitlines()
     assert lines[0] == "# Comparison: raw WER %"
     titles, _, other, test, against_dense, against_switch = map(cells, lines[2:8])
-    assert titles == ["set", "dense, 2.00M", "switch, 2 experts, 2.00M", "omnirouter, 2 experts, 2.00M"]
-    assert other == ["other", "50.00 [50.00, 50.00]", "50.00 [50.00, 50.00]", "25.00* [25.00, 25.00]"]
-    assert test[1] == "25.00 [25.00, 25.00]" and test[2].startswith("18.75 [") and test[3].startswith("6.25* [")
+    assert titles == [
+        "set",
+        "utterances",
+        "words",
+        "dense, 2.00M",
+        "switch, 2 experts, 2.00M",
+        "omnirouter, 2 experts, 2.00M",
+    ]
+    assert other == ["other", "12", "48", "50.00 [50.00, 50.00]", "50.00 [50.00, 50.00]", "25.00* [25.00, 25.00]"]
+    assert test[:4] == ["test", "12", "48", "25.00 [25.00, 25.00]"]
+    assert test[4].startswith("18.75 [") and test[5].startswith("6.25* [")
     # test: 25, 18.75, 6.25; other: 50, 50, 25. Against dense (25 + 0) / 2, (75 + 50) / 2; Switch (66.67 + 50) / 2
-    assert against_dense == ["mean relative reduction against dense, 2.00M", "", "12.5 %", "62.5 %"]
-    assert against_switch == ["mean relative reduction against switch, 2 experts, 2.00M", "", "", "58.3 %"]
-    assert "| dev" not in text and "| test | switch, 2 experts, 2.00M | -6.25 |" in text
+    assert against_dense == ["mean relative reduction against dense, 2.00M", "", "", "", "12.5 %", "62.5 %"]
+    assert against_switch == ["mean relative reduction against switch, 2 experts, 2.00M", "", "", "", "", "58.3 %"]
+    assert "| dev" not in text and "| test | switch, 2 experts, 2.00M | dense, 2.00M | -6.25 |" in text
+
+
+def test_each_size_has_its_own_baseline(decode: Decode, tmp_path: Path) -> None:
+    exp = tmp_path / "exp"
+    errors = {"dense_s": "2222", "omni_s": "1111", "dense_l": "1111", "omni_l": "1110"}
+    for name, digits in errors.items():
+        decode(name, digits * 3)
+        info = json.loads((exp / name / "model_info.json").read_text())
+        info["parameters"] *= 1 if name.endswith("s") else 3
+        (exp / name / "model_info.json").write_text(json.dumps(info))
+    sizes = [[[exp / f"{encoder}_{size}"] for encoder in ("dense", "omni")] for size in "sl"]
+    text = write_comparison(sizes, "raw", exp / "COMPARE.md")
+    titles, _, test, against_small, against_large, *_ = map(cells, text.splitlines()[2:])
+    assert titles[3:] == [
+        "dense, 2.00M", "omnirouter, 2 experts, 2.00M", "dense, 6.00M", "omnirouter, 2 experts, 6.00M"
+    ]  # fmt: skip
+    rates = [cell.split()[0] for cell in test[3:]]
+    # three pairs of 1 and 0, nine of none: t = 1.915 at 11 degrees of freedom, p = 0.08; of the small one all differ
+    assert rates == ["50.00", "25.00*", "25.00", "18.75"]
+    assert against_small == ["mean relative reduction against dense, 2.00M", "", "", "", "50.0 %", "", ""]
+    assert against_large == ["mean relative reduction against dense, 6.00M", "", "", "", "", "", "25.0 %"]
+    assert "differs from the first model of its size over" in text
+    differences = [cells(line)[1:4] for line in text.splitlines() if line.startswith("| test | omni")]
+    assert differences == [
+        ["omnirouter, 2 experts, 2.00M", "dense, 2.00M", "-25.00"],
+        ["omnirouter, 2 experts, 6.00M", "dense, 6.00M", "-6.25"],
+    ]
+
+
+def test_ways_of_decoding_have_means_of_their_own(decode: Decode, tmp_path: Path) -> None:
+    exp = tmp_path / "exp"
+    rates = {
+        "test": ("2222", "1111"),
+        "other": ("1111", "1111"),
+        "test_beam": ("1111", "0000"),
+        "a_lm": ("1111", "1110"),
+    }
+    for set_name, errors in rates.items():
+        for name, digits in zip(("dense", "omni"), errors, strict=True):
+            decode(name, digits * 3, set_name)
+    text = write_comparison([[[exp / "dense"], [exp / "omni"]]], "raw", exp / "COMPARE.md")
+    rows = [cells(line) for line in text.splitlines()[4:10]]
+    mean = "mean relative reduction against dense, 2.00M"
+    assert [row[0] for row in rows] == ["other", "test", mean, "test (beam)", f"{mean} (beam)", "a (lm)"]
+    assert [row[-1] for row in rows if mean in row[0]] == ["25.0 %", "100.0 %"]
+
+
+def test_one_speaker_and_no_error_leave_no_number_out_of_nothing(decode: Decode, tmp_path: Path) -> None:
+    exp = tmp_path / "exp"
+    alone = {f"ann-{i}": "a b c d" for i in range(4)}
+    decode("dense", "0000", reference=alone)
+    decode("omni", "1000", reference=alone)
+    text = write_comparison([[[exp / "dense"], [exp / "omni"]]], "raw", exp / "COMPARE.md")
+    (row,) = (cells(line) for line in text.splitlines() if line.startswith("| test | omni"))
+    titles = next(cells(line) for line in text.splitlines() if line.startswith("| set | encoder"))
+    shown = dict(zip(titles, row, strict=True))
+    assert [title for title, cell in shown.items() if cell == "–"] == [
+        "95 % by speaker", "better, by speaker", "95 % by seed", "p, seeds"
+    ]  # fmt: skip
+    assert "nan" not in text and "against dense, 2.00M |  |  |  | – |" in text
 
 
 def test_columns_of_seeds_and_of_one_kind(decode: Decode, tmp_path: Path) -> None:
@@ -196,16 +264,16 @@ def test_columns_of_seeds_and_of_one_kind(decode: Decode, tmp_path: Path) -> Non
     for name, digits in (("dense", "1"), ("dense_2", "2"), ("omni", "0"), ("omni_2", "1")):
         decode(name, digits * 12)
     columns = [[exp / "dense", exp / "dense_2"], [exp / "omni", exp / "omni_2"]]
-    text = write_comparison(columns, "raw", exp / "COMPARE.md")
-    assert "| test | 37.50 [37.50, 37.50] | 12.50 [12.50, 12.50] |" in text, (
+    text = write_comparison([columns], "raw", exp / "COMPARE.md")
+    assert "| test | 12 | 48 | 37.50 [37.50, 37.50] | 12.50 [12.50, 12.50] |" in text, (
         "over seeds, it does not differ significantly"
     )
     # 25 and 50, 0 and 25: an error of 17.68, so t = 1.414 at two degrees of freedom
     row = next(cells(line) for line in text.splitlines() if line.startswith("| test | omnirouter"))
-    assert row[2] == "-25.00" and row[-1] == "0.29"
+    assert row[3] == "-25.00" and row[-1] == "0.29"
     assert "dense, dense_2" in text
-    single = write_comparison([[exp / "dense"], [exp / "dense_2"]], "raw", exp / "COMPARE.md")
-    assert cells(single.splitlines()[2])[1:] == ["dense, 2.00M, dense", "dense, 2.00M, dense_2"]
+    single = write_comparison([[[exp / "dense"], [exp / "dense_2"]]], "raw", exp / "COMPARE.md")
+    assert cells(single.splitlines()[2])[3:] == ["dense, 2.00M, dense", "dense, 2.00M, dense_2"]
 
 
 def test_without_a_common_test_set_there_is_no_table(decode: Decode, tmp_path: Path) -> None:
@@ -213,4 +281,4 @@ def test_without_a_common_test_set_there_is_no_table(decode: Decode, tmp_path: P
     decode("dense", "1" * 12, "dev")
     decode("omni", "1" * 12, "dev")
     with pytest.raises(UserError, match="no test set on which all of these have scores"):
-        write_comparison([[exp / "dense"], [exp / "omni"]], "raw", exp / "COMPARE.md")
+        write_comparison([[[exp / "dense"], [exp / "omni"]]], "raw", exp / "COMPARE.md")

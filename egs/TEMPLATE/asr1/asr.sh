@@ -9,7 +9,7 @@
 #   4 train             features, tokenizer, --config                   exp/<name>/
 #   5 decode            exp/<name>/model.pt, features of dev and test   exp/<name>/decode_<set>[_beam|_lm]/text
 #   6 score             hypotheses, data/<set>/text                     exp/<name>/decode_…/score/, exp/RESULTS.md
-#   7 analyse routing   exp/<name>/model.pt, data and features of test  exp/<name>/routing_<set>/: numbers and figures
+#   7 analyse routing   exp/<name>/, features of dev and test           exp/<name>/{routing_<set>,figures}/
 #
 # A stage is passed over while its inputs, its settings and what it has made are unchanged. Training goes on where it
 # was stopped. The same command continues after any interruption.
@@ -33,6 +33,7 @@ features=stored     # stage 2 stores features (stored), in a quarter of the spac
 deep=auto           # stage 1 decodes every audio file: true, false (headers only), auto (true below 10 000 utterances)
 decoding=greedy     # search for the most probable path (greedy), by beam (beam), or by beam with an n-gram model (lm)
 lm=                 # that model, an ARPA file or kenlm binary; by default one estimated from the training transcripts
+random_routing=false # stage 7 makes Fig. 3 too: decodes each test set 16 times with tokens sent to random experts
 allow_pipes=false   # run the shell commands in wav.scp lines that end in | (your own corpus only)
 # Options that a recipe's run.sh sets
 corpus=             # corpus to prepare, as python -m omnirouter.bin.prepare_corpus --help lists them
@@ -181,15 +182,8 @@ if within 6; then
 fi
 
 if within 7; then
-    read -ra routing_sets <<<"$test_sets"
-    for dataset in "${routing_sets[@]}"; do
-        find_features "$dataset"
-        step "7 analyse routing $dataset" --record "$exp/.stage/routing_$dataset.json" --prefix "$gpu_prefix" \
-            --from 4 "$exp/model.pt" "${features_of[@]}" --optional-output "$exp/routing_$dataset" \
-            --optional "data/$dataset"/{text,utt2spk,spk2accent,utt2noise,phones.ctm} \
-            -- python -m omnirouter.bin.analyse_routing --exp "$exp" --data "data/$dataset" \
-            -- "${gpu_flag[@]}" "${pipe_flag[@]}"
-    done
+    # shellcheck source=egs/TEMPLATE/asr1/utils/analyse_routing.sh
+    . utils/analyse_routing.sh
 fi
 
 log "finished in $((SECONDS / 60)) min $((SECONDS % 60)) s"

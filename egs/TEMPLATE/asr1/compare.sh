@@ -23,10 +23,10 @@ experts=            # numbers of experts, "2 4 8", of all but configurations cal
 sizes=              # "small: model.dim=96; large: model.dim=192 model.ffn_dim=768": names, and changes to each configuration
 seeds=              # seeds of the training, "1 2 3"; by default the configuration's
 set=                # changes to every configuration: "key=value key=value"
-jobs=1              # experiments at a time, which share out this machine's cores; for its GPUs see --job, with CUDA_VISIBLE_DEVICES
+jobs=1              # experiments at a time, which share out this machine's cores, and its GPUs or those of CUDA_VISIBLE_DEVICES
 list=false          # only list the experiments
 job=                # only this experiment, by its number in the list, and no table
-skip_fig3=false     # leave out Fig. 3, for which each set is decoded 16 times with tokens sent to random experts
+skip_fig3=false     # leave out Fig. 3, for which each test set is decoded 16 times with tokens sent to random experts
 headline=raw        # word error rate of the table: raw or whisper (normalised)
 # End of options
 
@@ -44,30 +44,47 @@ add() { # adds the experiments of one column: encoder, number of experts, name o
         column+=${column:+,}exp/$name
     done
     columns+=("$column")
+    drawn+=("${column%%,*}")
+}
+share_gpus() { # sets ${COMPARE_GPUS} to the GPUs of each of the jobs that run at a time, as "0,1 2,3", if there are any
+    local gpus each=${ngpu:-1} together=$((jobs < ${#names[@]} ? jobs : ${#names[@]})) i
+    [[ $jobs != 1 && $each != 0 && -z $gpu_prefix ]] || return 0 # what has a prefix is done elsewhere
+    if [[ -n ${CUDA_VISIBLE_DEVICES+set} ]]; then
+        IFS=, read -ra gpus <<<"${CUDA_VISIBLE_DEVICES/#-*/}" # -1 hides them all
+    else
+        read -ra gpus <<<"$(python -c 'import torch; print(*range(torch.cuda.device_count()))')"
+    fi
+    ((${#gpus[@]} > 0)) || return 0
+    ((together * each <= ${#gpus[@]})) ||
+        die "GPUs for $together jobs, $each each: there are only ${#gpus[@]} (${gpus[*]}); lower --jobs or --ngpu, compute" \
+            "on CPUs by --ngpu 0, or put jobs together by naming a GPU more than once, CUDA_VISIBLE_DEVICES=0,0"
+    local IFS=,
+    for ((i = 0; i < together; i++)); do COMPARE_GPUS+="${gpus[*]:i*each:each} "; done
 }
 
 # shellcheck source=egs/TEMPLATE/asr1/utils/parse_options.sh
 . "$here/utils/parse_options.sh"
-ngpu="" decode_flags=()
+ngpu=
 for option in "${passed_on[@]}"; do
     case $option in
         --help) exec "$here/run.sh" --help ;;
-        --ngpu=?*) ngpu=${option#*=} decode_flags+=(--ngpu $((ngpu > 1 ? 1 : ngpu))) ;;
-        --allow[-_]pipes) decode_flags+=(--allow-pipes) ;;
+        --ngpu=*) ngpu=${option#*=} ;;
     esac
     [[ ! $option =~ ^--(stage|stop[-_]stage|name|config|init)= ]] ||
         die "${option%%=*}: each experiment has its own; choose by --encoders, --experts, --sizes, --seeds and --set"
 done
 [[ $headline == raw || $headline == whisper ]] || die "--headline must be raw or whisper, not '$headline'"
 [[ "$experts $seeds" =~ ^[0-9\ ]*$ ]] || die "--experts and --seeds are numbers with spaces between"
+[[ $ngpu =~ ^(0|[1-9][0-9]*)?$ ]] || die "--ngpu must be a number of GPUs, not '$ngpu'"
 ((jobs > 0)) || die "--jobs must be at least 1"
 
-names=() configs=() changes=() columns=()
+names=() configs=() changes=() columns=() drawn=()
 IFS=';' read -ra sized <<<"$sizes"
 for size in "${sized[@]:-}"; do
     [[ -z $size ]] || [[ $size == *:* ]] || die "--sizes: '$size' is not as in 'small: model.dim=96'"
     read -r size_name <<<"${size%%:*}"
     [[ -z $size ]] || [[ $size_name =~ ^[A-Za-z0-9-]+$ ]] || die "--sizes: '$size_name' is no name of letters and digits"
+    ((${#columns[@]} == 0)) || columns+=(--size)
     for encoder in $encoders; do
         [[ -f $here/conf/$encoder.yaml ]] || die "--encoders: no conf/$encoder.yaml in $here"
         if [[ $encoder == dense* || -z $experts ]]; then
@@ -77,7 +94,6 @@ for size in "${sized[@]:-}"; do
         fi
     done
 done
-drawn=("${columns[@]%%,*}")
 ((${#names[@]} > 0)) || die "--encoders: name at least one"
 repeated=$(printf '%s\n' "${names[@]}" | sort | uniq -d | tr '\n' ' ')
 [[ -z $repeated ]] || die "given twice: $repeated"
@@ -87,21 +103,11 @@ if $list; then
     exit
 fi
 
-run_experiment() { # stages 4 to 7 of the experiment number $1; where it is drawn and has a router, Fig. 3
-    local name=${names[$1]} routing dataset
-    "$here/run.sh" "${passed_on[@]}" --headline "$headline" --stage 4 --name "$name" \
-        --config "${configs[$1]}" --set="${changes[$1]}" || return 1
-    cd "$here" || return 1
-    [[ " ${drawn[*]} " == *" exp/$name "* ]] || return 0
-    for routing in "exp/$name"/routing_*; do
-        dataset=${routing##*/routing_}
-        $skip_fig3 || python -m omnirouter.bin.stage --parent $$ --name "7 random routing $dataset" --prefix "$gpu_prefix" \
-            --record "exp/$name/.stage/random_routing_$dataset.json" --from 4 "exp/$name/model.pt" \
-            --from 1 "data/$dataset/text" --from 2 "data/$dataset/utt2num_frames" --optional "data/$dataset/feats.scp" \
-            --output "exp/$name/random_routing_$dataset/wer.json" \
-            -- python -m omnirouter.bin.random_routing --exp "exp/$name" --data "data/$dataset" --headline "$headline" \
-            -- "${decode_flags[@]}" || return 1
-    done
+run_experiment() { # stages 4 to 7 of the experiment number $1; where it is drawn, with Fig. 3
+    local fig3=()
+    $skip_fig3 || [[ " ${drawn[*]} " != *" exp/${names[$1]} "* ]] || fig3=(--random-routing)
+    "$here/run.sh" "${passed_on[@]}" "${fig3[@]}" --headline "$headline" --stage 4 --name "${names[$1]}" \
+        --config "${configs[$1]}" --set="${changes[$1]}"
 }
 
 # shellcheck source=egs/TEMPLATE/asr1/path.sh
@@ -113,7 +119,11 @@ shopt -s nullglob
 if [[ -n $job ]]; then
     [[ $job =~ ^[1-9][0-9]*$ && $job -le ${#names[@]} ]] || die "--job $job: there are 1 to ${#names[@]} (--list)"
     name=${names[job - 1]} log_file=exp/compare/${names[job - 1]}.log
-    log "$job of ${#names[@]}: $name begins, or goes on ($log_file)"
+    if [[ -n ${COMPARE_GPUS:-} ]]; then # of the command that has started this job
+        read -ra shares <<<"$COMPARE_GPUS"
+        export CUDA_VISIBLE_DEVICES=${shares[COMPARE_SLOT]}
+    fi
+    log "$job of ${#names[@]}: $name begins, or goes on${COMPARE_GPUS:+ on GPU $CUDA_VISIBLE_DEVICES} ($log_file)"
     if ! run_experiment $((job - 1)) >"$here/$log_file" 2>&1; then
         tail -n 20 "$here/$log_file" >&2
         die "$name failed; above is the end of $log_file"
@@ -122,12 +132,15 @@ if [[ -n $job ]]; then
     exit
 fi
 
+export COMPARE_GPUS=
+share_gpus
 "$here/run.sh" "${passed_on[@]}" --stop-stage 3
 ((jobs == 1)) || export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((($(nproc) + jobs - 1) / jobs))}
-seq ${#names[@]} | xargs -P "$jobs" -n 1 "$here/compare.sh" "$@" --job ||
+seq ${#names[@]} | xargs -P "$jobs" -n 1 --process-slot-var=COMPARE_SLOT "$here/compare.sh" "$@" --job ||
     die "not all experiments are finished; the same command goes on with those that are not"
 
 cd "$here"
+rm -rf exp/compare/figures* # an earlier call's may be of other experiments
 python -m omnirouter.bin.compare_table "${columns[@]}" --headline "$headline" --output exp/COMPARE.md
 routed=0 analyses=() # experiments with a router; their analysed sets
 for exp in "${drawn[@]}"; do
@@ -135,6 +148,7 @@ for exp in "${drawn[@]}"; do
     ((${#sets_of[@]} == 0)) || routed=$((routed + 1))
     analyses+=("${sets_of[@]##*/routing_}")
 done
+((routed > 0)) || python -m omnirouter.bin.figures "${drawn[@]}" --output exp/compare/figures
 while read -r analysed dataset; do
     [[ -n $dataset && $analysed == "$routed" ]] || continue # somebody has analysed another set of some of them
     python -m omnirouter.bin.figures "${drawn[@]}" --set "$dataset" --output "exp/compare/figures_$dataset"
