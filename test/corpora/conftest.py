@@ -1,4 +1,4 @@
-"""Damage to files, and a miniature of Libriheavy: chapters of LibriSpeech, joined into the recordings of Libri-light."""
+"""Damage to files; a miniature of Libriheavy: chapters of LibriSpeech, joined into the recordings of Libri-light."""
 
 from collections.abc import Callable
 from pathlib import Path
