@@ -22,7 +22,8 @@ quiet=false         # say nothing when there is nothing to do
 
 venv=$root/.venv
 stamp=$venv/installed # written last; its lines: made from what, with which extras, with which --python and --index-url
-unfinished=$root/.venv.incomplete # is there while pip is at work, since a kill leaves packages half there
+unfinished=$root/.venv.incomplete # is there while pip is at work, since a kill leaves packages half there; holds the
+# names of those that were there before, where only extras are added
 read -ra candidates <<<"python3 python3.13 python3.12 python3.11 python3.10 python"
 [[ -z $python ]] || candidates=("$python")
 
@@ -40,10 +41,58 @@ find_python() { # prints the first Python that is new enough and can make enviro
         "install one (Debian and Ubuntu: apt install python3 python3-venv), or name one with --python"
 }
 
+lock() { # waits until no other command installs here; the lock ends with this script and what it has started
+    local any
+    if ! any=$(find_python 2>/dev/null); then
+        any=$venv/bin/python
+        [[ -x $any ]] || find_python # says what is missing, and ends
+    fi
+    exec 9>>"$root/.venv.lock"
+    "$any" "$root/tools/lock.py" "another command is installing into $venv: waiting for it" # flock is not on macOS
+}
+
+read_stamp() { # sets ${lines} of a finished installation, and ${missing}, the extras it lacks; else both stay empty
+    local extra
+    lines=() missing=
+    [[ -e $stamp ]] || return 0
+    mapfile -t lines <"$stamp"
+    if [[ -n $python$index_url && $python$index_url != "${lines[2]}" ]]; then
+        die "$venv was made with another --python or --index-url: delete it first"
+    fi
+    for extra in $wanted; do [[ " ${lines[1]} " == *" $extra "* ]] || missing+=" $extra"; done
+}
+
+stop_if_installed() {
+    read_stamp
+    if [[ -e $stamp && ! -e $unfinished && ${lines[0]} == "$made_from" && -z $missing ]]; then
+        $quiet || echo "already installed in $venv (extras: ${lines[1]})"
+        exit 0
+    fi
+}
+
+noted() { # prints the paths of pip's notes, with find's tests in the arguments: of a package that is complete, X.dist-info
+    find "$venv"/lib/python*/site-packages -maxdepth 1 "$@" 2>/dev/null || true
+}
+packages() { noted -name '*.dist-info' ! -name 'omnirouter-*'; } # this package itself pip makes anew each time
+
+repair() { # after a kill: packages that were complete before stay, of the others pip is to know nothing
+    if [[ -s $unfinished && -z $(noted -name '~*' ! -name '~mnirouter*') ]]; then # ~: pip was replacing something
+        echo "an earlier installation of extras was cut off: what was there before is kept"
+        packages | grep -vxFf "$unfinished" | tr '\n' '\0' | xargs -0 rm -rf || true
+        rm -rf "$venv"/lib/python*/site-packages/{omnirouter-*.dist-info,~mnirouter*}
+    else
+        echo "an earlier installation was cut off: starting again"
+        : >"$unfinished"
+        rm -rf "$venv"
+    fi
+}
+
 make_venv() { # unless a usable one is there
     if [[ -e $unfinished ]]; then
-        echo "an earlier installation was cut off: starting again"
-        rm -rf "$venv"
+        repair
+    elif [[ -e $stamp && ${lines[0]} == "$made_from" ]]; then
+        packages >"$unfinished.new"
+        mv "$unfinished.new" "$unfinished"
     fi
     touch "$unfinished"
     if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
@@ -69,19 +118,10 @@ for extra in $extras; do
 done
 made_from="$root $(cat "$root/setup.py" "$root/tools/constraints.txt" | cksum)"
 wanted="mini tensorboard $extras"
-if [[ -e $stamp && ! -e $unfinished ]]; then
-    mapfile -t lines <"$stamp"
-    if [[ -n $python$index_url && $python$index_url != "${lines[2]}" ]]; then
-        die "$venv was made with another --python or --index-url: delete it first"
-    fi
-    missing=
-    for extra in $wanted; do [[ " ${lines[1]} " == *" $extra "* ]] || missing+=" $extra"; done
-    if [[ ${lines[0]} == "$made_from" && -z $missing ]]; then
-        $quiet || echo "already installed in $venv (extras: ${lines[1]})"
-        exit 0
-    fi
-    for extra in ${lines[1]}; do [[ $valid != *" $extra "* ]] || wanted+=" $extra"; done
-fi
+stop_if_installed
+lock
+stop_if_installed # by the command that this one has waited for
+for extra in ${lines[1]:-}; do [[ $valid != *" $extra "* ]] || wanted+=" $extra"; done
 wanted=$(tr ' ' '\n' <<<"$wanted" | sort -u | xargs)
 
 make_venv

@@ -2,8 +2,11 @@
 
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 
+from omnirouter.corpora.damage import all_damage_named
+from omnirouter.data.audio import utterance_duration_s
 from omnirouter.data.datadir import Utterance, write_data_dir
 from omnirouter.data.errors import UserError
 
@@ -16,13 +19,15 @@ _TRANSCRIPT = re.compile(r"(?:<s>)?\s*(?P<text>.*?)\s*(?:</s>)?\s*\((?P<name>[^(
 def prepare_an4(corpus_dir: Path, output: Path) -> None:
     """Write `output`/{train,dev,test}: the official test set, and as dev some speakers held out from train.
 
-    Raises `UserError` with everything that is missing from the corpus.
+    Raises `UserError` with everything that is missing from the corpus, or else every damaged audio file.
     """
     problems: list[str] = []
     train_and_dev = _read_list(corpus_dir, "train", problems)
     test = _read_list(corpus_dir, "test", problems)
     if problems:
         raise UserError("\n".join([f"{corpus_dir} is not a complete AN4:", *problems]))
+    with all_damage_named(corpus_dir, [utt.recording for utt in (*train_and_dev, *test)]):
+        train_and_dev, test = _with_durations(train_and_dev), _with_durations(test)
     held_out = dev_speakers({utt.speaker for utt in train_and_dev})
     write_data_dir(output / "train", [utt for utt in train_and_dev if utt.speaker not in held_out])
     write_data_dir(output / "dev", [utt for utt in train_and_dev if utt.speaker in held_out])
@@ -34,6 +39,10 @@ def dev_speakers(speakers: set[str]) -> set[str]:
     rng = random.Random("AN4 dev")
     groups = [sorted(speaker for speaker in speakers if speaker[0] == sex) for sex in "fm"]
     return {name for group in groups for name in rng.sample(group, min(DEV_SPEAKERS_PER_SEX, len(group) // 2))}
+
+
+def _with_durations(utterances: list[Utterance]) -> list[Utterance]:
+    return [replace(utt, duration_s=utterance_duration_s(utt)) for utt in utterances]
 
 
 def _read_list(corpus_dir: Path, part: str, problems: list[str]) -> list[Utterance]:

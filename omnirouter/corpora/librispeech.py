@@ -4,8 +4,10 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from omnirouter.corpora.damage import all_damage_named
 from omnirouter.data.datadir import Utterance, read_data_dir, write_data_dir
 from omnirouter.data.errors import UserError
+from omnirouter.data.tables import parse_table
 
 TRAIN_PARTS = {
     100: ("train-clean-100",),
@@ -33,17 +35,23 @@ def prepare_librispeech(corpus_dir: Path, output: Path, hours: int | None = None
 
 
 def read_parts(corpus_dir: Path, parts: Sequence[str]) -> dict[str, list[Utterance]]:
-    """Return the utterances of each part by lhotse's recipe; `UserError` if anything of the parts is missing."""
+    """Return the utterances of each part by lhotse's recipe.
+
+    Raises `UserError` with everything that is missing from the parts, or else every damaged audio file.
+    """
     try:
         from lhotse.recipes.librispeech import prepare_librispeech as read_manifests
     except ImportError as error:
         raise UserError("package lhotse is missing: pip install 'omnirouter[lhotse]'") from error
     root = corpus_dir / "LibriSpeech" if (corpus_dir / "LibriSpeech").is_dir() else corpus_dir
-    _check_complete(root, parts)
     utterances = {}
-    for part in parts:  # one by one, since lhotse's manifests take 13 kB of memory an utterance
-        manifests = read_manifests(root, dataset_parts=[part], num_jobs=os.cpu_count() or 1)
-        utterances[part] = list(_utterances(manifests[part]))
+    with all_damage_named(root, _check_complete(root, parts)):
+        for part in parts:  # one by one, since lhotse's manifests take 13 kB of memory an utterance
+            try:
+                manifests = read_manifests(root, dataset_parts=[part], num_jobs=os.cpu_count() or 1)
+            except Exception as error:  # lhotse's own have no common class, and it passes on those of others
+                raise UserError(f"{root / part}: lhotse cannot read it ({type(error).__name__}: {error})") from error
+            utterances[part] = list(_utterances(manifests[part]))
     return utterances
 
 
@@ -51,25 +59,30 @@ def _utterances(manifest: dict[str, Iterable]) -> Iterable[Utterance]:
     recordings = {recording.id: recording for recording in manifest["recordings"]}  # lhotse searches from the start
     for cut in manifest["supervisions"]:
         audio = recordings[cut.recording_id]
-        duration_s = round(audio.duration, 6)  # as a data directory keeps it
-        yield Utterance(cut.id, Path(audio.sources[0].source), cut.text, cut.speaker, duration_s=duration_s)
+        path, duration_s = Path(audio.sources[0].source), round(audio.duration, 6)  # as a data directory keeps it
+        if not duration_s:
+            raise UserError(f"{path}: zero frames of audio; get the file again")
+        yield Utterance(cut.id, path, cut.text, cut.speaker, duration_s=duration_s)
 
 
-def _check_complete(root: Path, parts: Sequence[str]) -> None:
-    """Report every missing part and audio file at once: lhotse's recipe passes over them."""
+def _check_complete(root: Path, parts: Sequence[str]) -> list[Path]:
+    """Return all audio files; reports at once what is missing, which lhotse passes over, and wrong transcripts."""
     transcripts = {part: sorted((root / part).rglob("*.trans.txt")) for part in parts}
-    missing = [
+    audio = []
+    problems = [
         f"{root / part}: {'no *.trans.txt in it' if (root / part).is_dir() else 'no such folder'}"
         for part, found in transcripts.items()
         if not found
     ]
     for path in (path for found in transcripts.values() for path in found):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            audio = path.parent / f"{line.split()[0]}.flac"
-            if not audio.is_file():
-                missing.append(f"{audio}: missing, though {path.name} has its transcript")
-    if missing:
-        raise UserError("\n".join([f"{root} lacks something of {', '.join(parts)}:", *missing]))
+        table = parse_table(path)
+        problems += map(str, table.problems)
+        files = [path.parent / f"{utt_id}.flac" for utt_id in table.rows]
+        problems += [f"{file}: missing, though {path.name} has its transcript" for file in files if not file.is_file()]
+        audio += files
+    if problems:
+        raise UserError("\n".join([f"{root} is not a complete copy of {', '.join(parts)}:", *problems]))
+    return audio
 
 
 def _holds(path: Path, utterances: Iterable[Utterance]) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from omnirouter.corpora.damage import all_damage_named
 from omnirouter.corpora.librispeech import read_parts
 from omnirouter.data.audio import open_audio
 from omnirouter.data.datadir import Utterance, write_data_dir
@@ -23,10 +24,11 @@ def prepare_mini_librispeech(corpus_dir: Path, output: Path, audio_dir: Path) ->
     `corpus_dir` holds `train-clean-5` and `dev-clean-2`, itself or in its folder `LibriSpeech`.
     """
     utterances = read_parts(corpus_dir, list(SETS))
+    recordings = [utt.recording for part in SETS for utt in utterances[part]]
+    with all_damage_named(corpus_dir, recordings), atomic_dir(audio_dir / "test_seg") as folder:
+        segments = _join_chapters(utterances["dev-clean-2"], folder, audio_dir / "test_seg")
     for part, name in SETS.items():
         write_data_dir(output / name, utterances[part])
-    with atomic_dir(audio_dir / "test_seg") as folder:
-        segments = _join_chapters(utterances["dev-clean-2"], folder, audio_dir / "test_seg")
     write_data_dir(output / "test_seg", segments)
 
 

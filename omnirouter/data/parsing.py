@@ -5,6 +5,7 @@ import re
 from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from omnirouter.data.tables import Problem, Table, id_fault, parse_table
 
@@ -12,6 +13,7 @@ LABELS = ("text", "utt2spk")
 OPTIONAL_TABLES = ("segments", "spk2utt", "utt2dur", "utt2speed")
 TOO_MUCH = 1e9  # seconds: thirty years
 CURRENT = Path()  # the current directory, without naming it
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Pipe:
 
 
 Recording = Path | Pipe
+Span = tuple[str, float, float | None]  # recording id, start_s, end_s
 
 
 @dataclass
@@ -41,15 +44,25 @@ class Keep:
 
 
 @dataclass
+class Repeats:
+    """What the lines say whose ids have occurred before: line number, id, and its recording, times or seconds."""
+
+    recordings: list[tuple[int, str, Recording]] = field(default_factory=list)
+    segments: list[tuple[int, str, Span]] = field(default_factory=list)
+    durations_s: list[tuple[int, str, float]] = field(default_factory=list)
+
+
+@dataclass
 class ParsedDir:
     """What a data directory says, with its problems; entries with a problem may lack in the typed fields."""
 
     path: Path
     tables: dict[str, Table]
     recordings: dict[str, Recording] = field(default_factory=dict)
-    segments: dict[str, tuple[str, float, float | None]] = field(default_factory=dict)  # recording id, start_s, end_s
+    segments: dict[str, Span] = field(default_factory=dict)
     durations_s: dict[str, float] = field(default_factory=dict)
     speeds: dict[str, float] = field(default_factory=dict)
+    repeats: Repeats = field(default_factory=Repeats)
 
     @property
     def problems(self) -> list[Problem]:
@@ -81,8 +94,11 @@ def parse_data_dir(
         _parse_segments(parsed)
     if "utt2spk" in parsed.tables:
         _parse_utt2spk(parsed.tables["utt2spk"])
-    parsed.durations_s = _parse_numbers(parsed.tables.get("utt2dur"), "duration in seconds")
-    parsed.speeds = _parse_numbers(parsed.tables.get("utt2speed"), "speed factor")
+    if "utt2dur" in parsed.tables:
+        durations_s = _parse_numbers(parsed.tables["utt2dur"], "duration in seconds")
+        parsed.durations_s, parsed.repeats.durations_s = durations_s
+    if "utt2speed" in parsed.tables:
+        parsed.speeds, _ = _parse_numbers(parsed.tables["utt2speed"], "speed factor")
     _check_same_utterances(parsed)
     if "spk2utt" in parsed.tables and "utt2spk" in parsed.tables:
         _check_spk2utt(parsed.tables["spk2utt"], parsed.tables["utt2spk"], kept["utt2spk"])
@@ -99,13 +115,23 @@ def table_names(path: Path, labelled: bool) -> list[str]:
 
 def _parse_wav_scp(parsed: ParsedDir, allow_pipes: bool, base: Path) -> None:
     table = parsed.tables["wav.scp"]
-    for key, value in table.rows.items():
+    for line, key, value in table.every_line():
         if value:  # else reported by the parser
             try:
-                parsed.recordings[key] = parse_recording(value, allow_pipes, base)
+                recording = parse_recording(value, allow_pipes, base)
             except ValueError as error:
                 what, fix = error.args
-                table.complain(key, f"{key!r} {what}", fix)
+                table.complain(line, f"{key!r} {what}", fix)
+            else:
+                _keep(table, parsed.recordings, parsed.repeats.recordings, line, key, recording)
+
+
+def _keep(table: Table, first: dict[str, T], others: list[tuple[int, str, T]], line: int, key: str, what: T) -> None:
+    """Note what a line says where the first lines of ids go, or where the others go."""
+    if line == table.lines[key]:
+        first[key] = what
+    else:
+        others.append((line, key, what))
 
 
 def parse_recording(value: str, allow_pipes: bool, base: Path = CURRENT) -> Recording:
@@ -123,43 +149,44 @@ def parse_recording(value: str, allow_pipes: bool, base: Path = CURRENT) -> Reco
 
 def _parse_segments(parsed: ParsedDir) -> None:
     table, wav_scp = parsed.tables["segments"], parsed.tables["wav.scp"]
-    for key, value in table.rows.items():
+    for line, key, value in table.every_line():
         fields = value.split()
         if not fields:
             continue  # reported by the parser
         if len(fields) != 3:
-            table.complain(key, f"{len(fields) + 1} columns, not 4", "write: utterance recording start_s end_s")
+            table.complain(line, f"{len(fields) + 1} columns, not 4", "write: utterance recording start_s end_s")
             continue
         start_s, end_s = parse_number(fields[1]), None if fields[2] == "-1" else parse_number(fields[2])
         if start_s is None or (end_s is None and fields[2] != "-1"):
-            table.complain(key, f"{fields[1]!r} {fields[2]!r} is not a time span", "give seconds, end -1 for the end")
+            table.complain(line, f"{fields[1]!r} {fields[2]!r} is not a time span", "give seconds, end -1 for the end")
         elif end_s is not None and start_s >= end_s:
-            table.complain(key, f"start {start_s:g} s is not before end {end_s:g} s", "correct the times")
+            table.complain(line, f"start {start_s:g} s is not before end {end_s:g} s", "correct the times")
         elif fields[0] not in wav_scp.rows:
-            table.complain(key, f"unknown recording {fields[0]!r}", "add it to wav.scp or remove this line")
+            table.complain(line, f"unknown recording {fields[0]!r}", "add it to wav.scp or remove this line")
         else:
-            parsed.segments[key] = (fields[0], start_s, end_s)
+            _keep(table, parsed.segments, parsed.repeats.segments, line, key, (fields[0], start_s, end_s))
 
 
 def _parse_utt2spk(table: Table) -> None:
-    for key, value in table.rows.items():
+    for line, _, value in table.every_line():
         columns = 1 + len(value.split())
         if columns > 2:
-            table.complain(key, f"{columns} columns, not 2", "write: utterance speaker, without spaces in either")
+            table.complain(line, f"{columns} columns, not 2", "write: utterance speaker, without spaces in either")
         elif value and (reason := id_fault(value)):
-            table.complain(key, f"speaker {value!r} {reason}", "rename the speaker")
+            table.complain(line, f"speaker {value!r} {reason}", "rename the speaker")
 
 
-def _parse_numbers(table: Table | None, noun: str) -> dict[str, float]:
-    """Return the positive numbers of a table; others are problems."""
-    numbers = {}
-    for key, value in table.rows.items() if table else ():
+def _parse_numbers(table: Table, noun: str) -> tuple[dict[str, float], list[tuple[int, str, float]]]:
+    """Return the positive numbers of a table, of first lines and of others; what is none is a problem."""
+    numbers: dict[str, float] = {}
+    others: list[tuple[int, str, float]] = []
+    for line, key, value in table.every_line():
         number = parse_number(value)
         if number:
-            numbers[key] = number
+            _keep(table, numbers, others, line, key, number)
         elif value:
-            table.complain(key, f"{value!r} is not a {noun}", "correct it, or delete the file")
-    return numbers
+            table.complain(line, f"{value!r} is not a {noun}", "correct it, or delete the file")
+    return numbers, others
 
 
 def parse_number(text: str) -> float | None:
@@ -186,15 +213,15 @@ def _check_spk2utt(spk2utt: Table, utt2spk: Table, keep: Container[int] | None) 
     """Report where the optional `spk2utt` does not say the same as `utt2spk`."""
     fix = "correct one of them, or delete spk2utt: it is made anew"
     listed = {}
-    for speaker, utterances in spk2utt.rows.items():
+    for line, speaker, utterances in spk2utt.every_line():
         for key in utterances.split():
             if keep is not None and hash(key) not in keep:
                 continue
             listed[key] = speaker
             if key not in utt2spk.rows:
-                spk2utt.complain(speaker, f"utterance {key!r} of speaker {speaker!r} is not in utt2spk", fix)
-    for key, speaker in utt2spk.rows.items():
+                spk2utt.complain(line, f"utterance {key!r} of speaker {speaker!r} is not in utt2spk", fix)
+    for line, key, speaker in utt2spk.every_line():
         if speaker and len(speaker.split()) == 1 and speaker not in spk2utt.rows:
-            utt2spk.complain(key, f"unknown speaker {speaker!r} of {key!r}: not in spk2utt", fix)
+            utt2spk.complain(line, f"unknown speaker {speaker!r} of {key!r}: not in spk2utt", fix)
         elif speaker in spk2utt.rows and listed.get(key) != speaker:
-            utt2spk.complain(key, f"{key!r} of speaker {speaker!r} is not so in spk2utt", fix)
+            utt2spk.complain(line, f"{key!r} of speaker {speaker!r} is not so in spk2utt", fix)

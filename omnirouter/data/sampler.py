@@ -30,8 +30,15 @@ class BatchConfig:
     """Longer training utterances are left out."""
 
     def __post_init__(self) -> None:
-        if self.buckets < 1 or not 0 < self.max_utterance_s <= self.max_batch_s:
-            raise UserError("batch: buckets must be at least 1, and 0 < max_utterance_s <= max_batch_s")
+        if self.buckets < 1:
+            raise UserError(f"batch.buckets: must be at least 1, is {self.buckets}")
+        if not self.max_utterance_s > 0:
+            raise UserError(f"batch.max_utterance_s: must be positive, is {self.max_utterance_s:g}")
+        if not self.max_utterance_s <= self.max_batch_s:
+            raise UserError(
+                f"batch.max_batch_s: must be at least batch.max_utterance_s, {self.max_utterance_s:g}, "
+                f"is {self.max_batch_s:g}"
+            )
         if not 0 <= self.min_utterance_s <= self.max_utterance_s:
             raise UserError(
                 f"batch.min_utterance_s: must lie in 0 … batch.max_utterance_s, {self.max_utterance_s:g}, "

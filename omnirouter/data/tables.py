@@ -1,7 +1,7 @@
 """Kaldi's tables, text files of lines `key rest of the line`: one parser, which collects every problem it meets."""
 
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,14 +32,21 @@ class Problem:
 
 @dataclass
 class Table:
-    """A table as read: the value and the line number of every key, and the problems met."""
+    """A table as read: the value and the line number of every key, where it occurs first, and the problems met."""
 
     path: Path
     rows: dict[str, str] = field(default_factory=dict)
     lines: dict[str, int] = field(default_factory=dict)
+    repeats: list[tuple[int, str, str]] = field(default_factory=list)
+    """Line number, key and value where a key occurs again."""
     problems: list[Problem] = field(default_factory=list)
     entries: int = 0
     """Lines with an id, rows that were not kept among them."""
+
+    def every_line(self) -> Iterator[tuple[int, str, str]]:
+        """Yield line number, key and value of all lines with a key: the first of each, then the others."""
+        yield from ((self.lines[key], key, value) for key, value in self.rows.items())
+        yield from self.repeats
 
     def complain(self, key_or_line: str | int, what: str, fix: str, is_warning: bool = False) -> None:
         """Add a problem at the line of a key, or at a line."""
@@ -120,16 +127,24 @@ def _parse_line(table: Table, number: int, raw: bytes, allow_empty: bool, keep: 
     elif keep is not None and hash(key) not in keep:
         return
     elif key in table.rows:
-        table.complain(number, f"duplicate id {key!r}, first on line {table.lines[key]}", "rename or remove one ")
+        table.complain(
+            number, f"duplicate id {key!r}, first on line {table.lines[key]}", "rename or remove one of them"
+        )
+        table.repeats.append((number, key, value))
+        _check_entry(table, number, key, value, allow_empty)
     else:
         table.rows[key], table.lines[key] = value, number
-        if reason := id_fault(key):
-            table.complain(number, f"id {key!r} {reason}", "rename it in every file of the directory")
-        if reason := value_fault(value):
-            table.complain(number, f"the entry of {key!r} {reason}", "remove it")
-        if not value and not allow_empty:
-            noun = "transcript" if table.path.name == "text" else "entry"
-            table.complain(number, f"empty {noun} of {key!r}", "add what is missing, or remove this id everywhere")
+        _check_entry(table, number, key, value, allow_empty)
+
+
+def _check_entry(table: Table, number: int, key: str, value: str, allow_empty: bool) -> None:
+    if reason := id_fault(key):
+        table.complain(number, f"id {key!r} {reason}", "rename it in every file of the directory")
+    if reason := value_fault(value):
+        table.complain(number, f"the entry of {key!r} {reason}", "remove it")
+    if not value and not allow_empty:
+        noun = "transcript" if table.path.name == "text" else "entry"
+        table.complain(number, f"empty {noun} of {key!r}", "add what is missing, or remove this id everywhere")
 
 
 def split_line(line: str) -> tuple[str, str]:

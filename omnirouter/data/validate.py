@@ -147,10 +147,12 @@ def _decoding_faults(file: soundfile.SoundFile) -> list[tuple[str, str]]:
             frames += len(block)
             finite = finite and bool(np.isfinite(block).all())
     except soundfile.SoundFileError:
-        damaged = True  # libsndfile's own message is often empty; the count says more
+        damaged = True  # libsndfile's own message is often empty; the place says more
     faults = [] if finite else [("contains NaN or infinite samples", "make the file again")]
     if damaged or file.frames - frames > LOSS_S * file.samplerate:
-        what = f"truncated or damaged: {file.frames} frames promised, decoding fails after {frames}"
+        end = min(frames + BLOCK_FRAMES, file.frames)
+        where = f"fails between frames {frames} and {end}" if damaged else f"ends after {frames}"
+        what = f"truncated or damaged: {file.frames} frames promised, decoding {where}"
         faults.append((what, "get the file again"))
     return faults
 
@@ -207,10 +209,13 @@ def _doubt_times(look: FirstLook, rate_hz: np.ndarray, frames: np.ndarray) -> np
 def _exact_problems(parsed: ParsedDir, audio: CheckedAudio, low: int, first_low: int) -> list[Problem]:
     wav_scp = parsed.tables["wav.scp"]
     infos: dict[str, AudioInfo] = {}
-    for key, recording in parsed.recordings.items():
+    firsts = [(wav_scp.lines[key], key, recording) for key, recording in parsed.recordings.items()]
+    for line, key, recording in (*firsts, *parsed.repeats.recordings):
         check = audio.get(recording)
         for what, fix in check.faults:
-            wav_scp.complain(key, f"{key!r}, {recording}: {what}", fix)
+            wav_scp.complain(line, f"{key!r}, {recording}: {what}", fix)
+    for _, key, recording in firsts:
+        check = audio.get(recording)
         if check.info and check.info.frames:
             infos[key] = check.info
         if hash(key) == first_low:  # once: a corpus has them in thousands or not at all
@@ -223,23 +228,27 @@ def _exact_problems(parsed: ParsedDir, audio: CheckedAudio, low: int, first_low:
 def _durations_s(parsed: ParsedDir, infos: dict[str, AudioInfo]) -> dict[str, float]:
     """Return the utterances' durations by the audio, as they sound; segments outside their recording are problems."""
     durations_s = {}
-    for key in parsed.master.rows:
-        if "segments" in parsed.tables and key not in parsed.segments:
-            continue
-        recording_id, start_s, end_s = parsed.segments.get(key, (key, 0.0, None))
+    lines = parsed.master.lines
+    spans = parsed.segments if "segments" in parsed.tables else {key: (key, 0.0, None) for key in lines}
+    firsts = [(lines[key], key, span) for key, span in spans.items()]
+    for line, key, (recording_id, start_s, end_s) in (*parsed.repeats.segments, *firsts):
         if info := infos.get(recording_id):
             try:
                 start, stop = segment_frames(start_s, end_s, info)
             except ValueError as error:
-                parsed.master.complain(key, f"{key!r}: {error}", "correct the times or the audio")
+                parsed.master.complain(line, f"{key!r}: {error}", "correct the times or the audio")
             else:
                 durations_s[key] = (stop - start) / info.sample_rate_hz / parsed.speeds.get(key, 1.0)
     return durations_s
 
 
 def _check_utt2dur(parsed: ParsedDir, durations_s: dict[str, float]) -> None:
-    for key, stated_s in parsed.durations_s.items():
+    if "utt2dur" not in parsed.tables:
+        return
+    table = parsed.tables["utt2dur"]
+    firsts = [(table.lines[key], key, stated_s) for key, stated_s in parsed.durations_s.items()]
+    for line, key, stated_s in (*firsts, *parsed.repeats.durations_s):
         actual_s = durations_s.get(key, stated_s)
         if abs(stated_s - actual_s) > DURATION_TOLERANCE_S:
             what = f"{key!r} lasts {actual_s:.3f} s by its audio, not {stated_s:.3f} s"
-            parsed.tables["utt2dur"].complain(key, what, "correct it, or delete utt2dur: it is made anew")
+            table.complain(line, what, "correct it, or delete utt2dur: it is made anew")

@@ -186,7 +186,10 @@ def build_model(config: ExperimentConfig, tokenizer: Tokenizer, stats: FeatureSt
 
 
 def load_experiment(exp: Path) -> tuple[CtcModel, Tokenizer]:
-    """Load the final model of an experiment, in eval mode, and its tokenizer."""
+    """Load the final model of an experiment, in eval mode, and its tokenizer; UserError if it is not there."""
+    if not exp.is_dir():
+        where = "" if exp.is_absolute() else f" in {Path.cwd()}"
+        raise UserError(f"no experiment {exp}{where}: give the path of its folder, such as egs/an4/asr1/exp/omnirouter")
     if not (exp / "model.pt").exists():
         raise UserError(f"{exp / 'model.pt'} does not exist: training (stage 4) of {exp.name} is not finished")
     tokenizer = Tokenizer(exp / "lang")

@@ -18,6 +18,8 @@ SHAPE_FIELDS = (
     "encoder", "layers", "dim", "heads", "ffn_dim", "experts", "moe_every", "moe_groups", "n_mels", "stack_frames",
 )  # fmt: skip
 """Fields of the model's configuration that say which tensors the encoder has, of what shape, and how they are read."""
+READING_FIELDS = ("heads", "n_mels", "stack_frames", "positions", "cape_rate_rad_per_s", "top_k")
+"""Fields with which an encoder may make other use of tensors of the same shape."""
 
 
 def check_initial(config: ModelConfig, init: Path, exp: Path) -> None:
@@ -39,6 +41,8 @@ def initialise(model: CtcModel, tokens: Sequence[str], exp: Path) -> None:
     source, tokenizer = load_experiment(exp)
     _check_shapes(source.encoder, model.encoder, exp)
     model.encoder.load_state_dict(source.encoder.state_dict())
+    if lines := _differences(source.encoder, model.encoder, READING_FIELDS):
+        LOG.warning("--init %s: its encoder was trained with other settings:%s", exp, "".join(lines.values()))
     place = {token: i for i, token in enumerate(tokenizer.tokens)}
     shared = [(i, place[token]) for i, token in enumerate(tokens) if token in place]
     new, old = map(list, zip(*shared, strict=True))
@@ -53,11 +57,22 @@ def _check_shapes(source: Encoder, target: Encoder, exp: Path) -> None:
     theirs, ours = ({name: t.shape for name, t in encoder.state_dict().items()} for encoder in (source, target))
     if theirs == ours:
         return
-    odd = {name: (getattr(source.config, name), getattr(target.config, name)) for name in SHAPE_FIELDS}
-    odd = {name: values for name, values in odd.items() if values[0] != values[1]}
-    lines = "".join(f"\n  model.{name}: {_yaml(there)} there, {_yaml(here)} now" for name, (there, here) in odd.items())
-    settings = " ".join(f"model.{name}={_yaml(there)}" for name, (there, _) in odd.items())
-    raise UserError(f'--init {exp}: its encoder has another shape:{lines}\nto have the same, give --set "{settings}"')
+    lines = _differences(source, target, SHAPE_FIELDS)
+    settings = " ".join(f"model.{name}={_yaml(getattr(source.config, name))}" for name in lines)
+    raise UserError(
+        f"--init {exp}: its encoder has another shape:{''.join(lines.values())}\n"
+        f'to have the same, give --set "{settings}"'
+    )
+
+
+def _differences(source: Encoder, target: Encoder, fields: Sequence[str]) -> dict[str, str]:
+    """Return a line, with the line end before it, for each field that differs."""
+    values = {name: (getattr(source.config, name), getattr(target.config, name)) for name in fields}
+    return {
+        name: f"\n  model.{name}: {_yaml(there)} there, {_yaml(here)} now"
+        for name, (there, here) in values.items()
+        if there != here
+    }
 
 
 def _yaml(value: Any) -> str:

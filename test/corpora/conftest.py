@@ -1,4 +1,4 @@
-"""A miniature of Libriheavy as published: chapters of LibriSpeech, joined into the recordings of Libri-light."""
+"""Damage to files; a miniature of Libriheavy: chapters of LibriSpeech, joined into the recordings of Libri-light."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +10,17 @@ from omnirouter.corpora.librispeech import EVAL_PARTS
 
 Cuts = list[dict[str, Any]]
 LIBRIHEAVY_FRAMES = {"small": (8008, 12344, 16000), "medium": (9001, 7777), "large": (20000,), "dev": (8000,)}
+
+
+@pytest.fixture
+def damage() -> Callable[[Path, str], None]:
+    """A function that spoils a file: it is then empty, truncated or junk."""
+
+    def spoil(path: Path, kind: str) -> None:
+        content = path.read_bytes()
+        path.write_bytes({"empty": b"", "truncated": content[: len(content) // 2], "junk": b"no audio"}[kind])
+
+    return spoil
 
 
 @pytest.fixture

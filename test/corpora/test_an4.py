@@ -64,6 +64,27 @@ def test_everything_missing_is_reported_at_once(tiny_an4: Path, tmp_path: Path) 
     assert not (tmp_path / "data").exists()
 
 
+def test_all_damaged_files_are_named_at_once(
+    tiny_an4: Path, tmp_path: Path, damage: Callable[[Path, str], None], write_tone: Callable[..., Path]
+) -> None:
+    audio = tiny_an4 / "wav/an4_clstk"
+    truncated = write_tone(audio / "ma/an1-ma-b.flac")  # taken before the SPHERE file of that name
+    damaged = {
+        audio / "fa/an1-fa-b.sph": ("empty", "the file has zero length; "),
+        truncated: ("truncated", "truncated or damaged: 16000 frames promised, "),
+        tiny_an4 / "wav/an4test_clstk/mc/cen8-mc-b.sph": ("junk", "not readable as audio "),
+    }
+    for path, (kind, _) in damaged.items():
+        damage(path, kind)
+    with pytest.raises(UserError) as error:
+        prepare_an4(tiny_an4, tmp_path / "data")
+    first, *lines = str(error.value).splitlines()
+    assert first == f"{tiny_an4}: 3 audio files cannot be used:"
+    for line, (path, (_, message)) in zip(lines, damaged.items(), strict=True):
+        assert line.startswith(f"{path}: {message}")
+    assert not (tmp_path / "data").exists()
+
+
 def test_a_wrong_folder_names_the_lists(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         prepare_an4(tmp_path, tmp_path / "data")

@@ -76,6 +76,56 @@ def test_everything_missing_is_reported_at_once(corpus: Path, tmp_path: Path) ->
         prepare_mini_librispeech(tmp_path / "wrong", tmp_path / "data", tmp_path / "wavs")
 
 
+@pytest.mark.parametrize("kinds", [("truncated", "truncated"), ("junk", "truncated"), ("truncated", "empty")])
+def test_all_damaged_files_are_named_at_once(
+    corpus: Path, tmp_path: Path, kinds: tuple[str, str], damage: Callable[[Path, str], None]
+) -> None:
+    """Whether lhotse stumbles over one, or the reading of the dev set's samples."""
+    messages = {"truncated": "truncated or damaged: ", "junk": "not readable as audio", "empty": "the file has zero"}
+    paths = corpus / "train-clean-5/32/4137/32-4137-0001.flac", corpus / "dev-clean-2/332/198/332-198-0000.flac"
+    for path, kind in zip(paths, kinds, strict=True):
+        damage(path, kind)
+    with pytest.raises(UserError) as error:
+        prepare_mini_librispeech(corpus, tmp_path / "data", tmp_path / "wavs")
+    first, *lines = str(error.value).splitlines()
+    assert first == f"{corpus}: 2 audio files cannot be used:"
+    for line, path, kind in zip(lines, paths, kinds, strict=True):
+        assert line.startswith(f"{path}: {messages[kind]}")
+    assert not (tmp_path / "data").exists() and not list((tmp_path / "wavs").glob("*"))
+
+
+def test_files_without_a_frame_are_named(corpus: Path, tmp_path: Path) -> None:
+    paths = sorted((corpus / "train-clean-5").rglob("*.flac"))[:2]
+    for path in paths:
+        soundfile.write(path, np.zeros(0, np.int16), 16000)
+    with pytest.raises(UserError) as error:
+        prepare_mini_librispeech(corpus, tmp_path / "data", tmp_path / "wavs")
+    assert all(f"{path}: " in str(error.value) for path in paths)
+
+
+def test_wrong_transcripts_are_named_with_their_lines(corpus: Path, tmp_path: Path) -> None:
+    first = corpus / "train-clean-5/19/198/19-198.trans.txt"
+    first.write_bytes(b"19-198-0000 CAF\xc9\n\n19-198-0002\n")
+    with pytest.raises(UserError) as error:
+        prepare_mini_librispeech(corpus, tmp_path / "data", tmp_path / "wavs")
+    for part in ("1: not UTF-8", "2: empty line", "3: empty entry of '19-198-0002'"):
+        assert f"{first}:{part}" in str(error.value)
+
+
+def test_whatever_lhotse_raises_is_an_error_of_the_corpus(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Odd(Exception):
+        pass
+
+    def fail(*_: object, **__: object) -> None:
+        raise Odd("a reason")
+
+    monkeypatch.setattr("lhotse.recipes.librispeech.prepare_librispeech", fail)
+    with pytest.raises(UserError, match=r"train-clean-5: lhotse cannot read it \(Odd: a reason\)"):
+        prepare_mini_librispeech(corpus, tmp_path / "data", tmp_path / "wavs")
+
+
 def test_a_missing_lhotse_is_named_with_its_extra(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lhotse.recipes.librispeech", None)
     with pytest.raises(UserError, match=r"lhotse.*omnirouter\[lhotse\]"):

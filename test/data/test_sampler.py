@@ -107,8 +107,12 @@ def test_bounded_batches_by_hand() -> None:
 
 
 def test_an_utterance_may_not_be_longer_than_a_batch() -> None:
-    with pytest.raises(UserError, match="max_utterance_s"):
+    with pytest.raises(UserError, match=r"^batch.max_batch_s: must be at least batch.max_utterance_s, 30, is 10$"):
         BatchConfig(max_batch_s=10, max_utterance_s=30)
+    with pytest.raises(UserError, match=r"^batch.max_utterance_s: must be positive, is 0$"):
+        BatchConfig(max_utterance_s=0)
+    with pytest.raises(UserError, match=r"^batch.buckets: must be at least 1, is 0$"):
+        BatchConfig(buckets=0)
 
 
 def test_no_batch_of_any_epoch_needs_more_than_the_largest_ones() -> None:

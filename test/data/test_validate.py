@@ -92,7 +92,8 @@ def test_all_faults_are_reported_at_once(tmp_path: Path, faulty_data_dir: Path) 
         "utt2spk:4: unknown speaker 'stranger' of 'u04': not in spk2utt; ",
         "utt2spk:9: 3 columns, not 2; ",
         f"wav.scp:2: 'u02', {wavs}/missing.wav: cannot be read (No such file or directory); ",
-        f"wav.scp:5: 'u05', {wavs}/truncated.flac: truncated or damaged: 48000 frames promised, decoding fails after ",
+        f"wav.scp:5: 'u05', {wavs}/truncated.flac: truncated or damaged: 48000 frames promised, decoding fails between"
+        " frames 0 and 48000; ",
         f"wav.scp:6: 'u06', {wavs}/nan.wav: contains NaN or infinite samples; ",
         f"wav.scp:7: 'u07', {wavs}/zero.wav: the file has zero length; ",
         f"wav.scp:10: 'u10', {wavs}/frameless.wav: zero frames of audio; ",

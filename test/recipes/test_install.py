@@ -10,13 +10,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NEEDED = ("tools/install.sh", "tools/constraints.txt", "setup.py", "egs/TEMPLATE/asr1/utils/parse_options.sh")
-PYTHON = """#!/usr/bin/env bash
+NEEDED = (
+    "tools/install.sh",
+    "tools/lock.py",
+    "tools/constraints.txt",
+    "setup.py",
+    "egs/TEMPLATE/asr1/utils/parse_options.sh",
+)
+PYTHON = f"""#!/usr/bin/env bash
 echo "$*" >>"$CALLS"
 case "$*" in
+    */tools/lock.py*) exec {sys.executable!r} "$@" ;;
     "-m venv"*)
-        mkdir -p "${@: -1}/bin"
-        cp "$0" "${@: -1}/bin/python"
+        mkdir -p "${{@: -1}}/bin"
+        cp "$0" "${{@: -1}}/bin/python"
         ;;
     "-m pip install"*) eval "$PIP" ;;
 esac
@@ -37,11 +44,25 @@ class Clone:
     def marker(self) -> Path:
         return self.root / ".venv.incomplete"
 
-    def install(self, *args: str, pip: str = "exit 0") -> subprocess.CompletedProcess[str]:
-        """Run the installer; `pip` is what pip does, in bash."""
+    @property
+    def packages(self) -> Path:
+        return self.venv / "lib/python3.x/site-packages"
+
+    @property
+    def python(self) -> str:
+        return str(self.root / "a path with spaces/python3")
+
+    def start(self, *args: str, pip: str = "exit 0") -> subprocess.Popen[str]:
+        """Start the installer; `pip` is what pip does, in bash, where $PACKAGES are."""
         command = ["bash", str(self.root / "tools/install.sh"), *args]
-        environment = {**os.environ, "CALLS": str(self.root / "calls"), "PIP": pip}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        environment = {**os.environ, "CALLS": str(self.root / "calls"), "PIP": pip, "PACKAGES": str(self.packages)}
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def install(self, *args: str, pip: str = "exit 0") -> subprocess.CompletedProcess[str]:
+        """Run the installer to its end."""
+        process = self.start(*args, pip=pip)
+        output, errors = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
     def calls(self) -> str:
         return (self.root / "calls").read_text() if (self.root / "calls").exists() else ""
@@ -52,17 +73,19 @@ def clone(tmp_path: Path) -> Clone:
     for name in NEEDED:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
-    python = tmp_path / "a path with spaces/python3"
+    clone = Clone(tmp_path)
+    python = Path(clone.python)
     python.parent.mkdir()
     python.write_text(PYTHON)
     python.chmod(0o755)
-    return Clone(tmp_path)
+    return clone
 
 
 @pytest.fixture
 def good(clone: Clone) -> Clone:
     """A clone with a finished installation, in which `kept` tells whether it is still the same one."""
-    assert clone.install("--python", str(clone.root / "a path with spaces/python3")).returncode == 0
+    make = "mkdir -p $PACKAGES/{torch-2,omnirouter-0}.dist-info"
+    assert clone.install("--python", clone.python, pip=make).returncode == 0
     (clone.venv / "kept").touch()
     (clone.root / "calls").unlink()
     return clone
@@ -82,13 +105,63 @@ def test_an_error_of_pip_costs_nothing_that_was_there(good: Clone) -> None:
     assert (good.venv / "installed").read_text().splitlines()[1] == "lhotse mini tensorboard"
 
 
-@pytest.mark.parametrize("end", ["kill -9 $$", "kill -9 $PPID; exit 1", "kill -INT $PPID; exit 1"])
-def test_what_a_kill_left_is_made_anew(good: Clone, end: str) -> None:
-    assert good.install("--extras", "lhotse", pip=end).returncode != 0
-    assert good.marker.exists()
-    result = good.install("--python", str(good.root / "a path with spaces/python3"))
+KILLS = ["kill -9 $$", "kill -9 $PPID; exit 1", "kill -INT $PPID; exit 1"]
+
+
+@pytest.mark.parametrize("end", KILLS)
+def test_extras_cut_off_leave_what_was_there(good: Clone, end: str) -> None:
+    half = "mkdir $PACKAGES/{lhotse-1,~mnirouter-0}.dist-info && rmdir $PACKAGES/omnirouter-0.dist-info; " + end
+    assert good.install("--extras", "lhotse", pip=half).returncode != 0
+    seen = "ls $PACKAGES >$CALLS.packages; mkdir -p $PACKAGES/omnirouter-0.dist-info"
+    result = good.install("--extras", "test", pip=seen)
+    assert "was cut off: what was there before is kept" in result.stdout and result.returncode == 0
+    assert (good.root / "calls.packages").read_text() == "torch-2.dist-info\n"  # lhotse may be half there
+    assert (good.venv / "kept").exists() and not good.marker.exists()
+    assert (good.venv / "installed").read_text().splitlines()[1] == "mini tensorboard test"
+
+
+@pytest.mark.parametrize("end", KILLS)
+def test_a_first_installation_cut_off_begins_anew(clone: Clone, end: str) -> None:
+    assert clone.install("--python", clone.python, pip=f"touch $PACKAGES/../../../half; {end}").returncode != 0
+    assert clone.marker.exists()
+    result = clone.install("--python", clone.python)
+    assert "cut off: starting again" in result.stdout and result.returncode == 0
+    assert not (clone.venv / "half").exists() and not clone.marker.exists()
+
+
+@pytest.mark.parametrize("what", ["another setup.py", "a package being replaced"])
+def test_what_may_be_half_replaced_is_made_anew(good: Clone, what: str) -> None:
+    if what == "another setup.py":
+        with open(good.root / "setup.py", "a") as file:
+            file.write("# another\n")
+    assert good.install("--extras", "lhotse", pip="mkdir $PACKAGES/~orch-2.dist-info; kill -9 $$").returncode != 0
+    result = good.install("--python", good.python)
     assert "cut off: starting again" in result.stdout and result.returncode == 0
     assert not (good.venv / "kept").exists() and not good.marker.exists()
+
+
+def test_a_second_command_waits_and_finds_it_installed(clone: Clone) -> None:
+    slow = "touch $CALLS.begun; while [[ ! -e $CALLS.go ]]; do sleep 0.02; done"
+    first = clone.start("--python", clone.python, pip=slow)
+    while not (clone.root / "calls.begun").exists():
+        assert first.poll() is None
+    second = clone.start("--python", clone.python)
+    assert second.stdout is not None
+    assert second.stdout.readline() == f"another command is installing into {clone.venv}: waiting for it\n"
+    assert (clone.venv / "bin/python").exists() and second.poll() is None
+    (clone.root / "calls.go").touch()
+    assert "starting again" not in first.communicate()[0] and first.returncode == 0
+    assert second.communicate() == (f"already installed in {clone.venv} (extras: mini tensorboard)\n", "")
+    assert second.returncode == 0 and clone.calls().count("-m venv") == 1
+
+
+def test_the_lock_outlives_a_killed_script_as_long_as_pip_does(clone: Clone) -> None:
+    orphan = "kill -9 $PPID; while [[ ! -e $CALLS.go ]]; do sleep 0.02; done; touch $CALLS.done"
+    assert clone.start("--python", clone.python, pip=orphan).wait() != 0
+    second = clone.start("--python", clone.python, pip="[[ -e $CALLS.done ]]")
+    assert second.stdout is not None and "waiting" in second.stdout.readline()
+    (clone.root / "calls.go").touch()
+    assert "starting again" in second.communicate()[0] and second.returncode == 0
 
 
 def test_unknown_extras_are_refused(good: Clone) -> None:

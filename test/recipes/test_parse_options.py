@@ -71,8 +71,8 @@ def test_values_arrive_unharmed(script: Path, args: list[str], changes: dict[str
 
 VALID = "--help --stage --stop-stage --name --value --set --force"
 BAD = {
-    "trailing name": (["--stage"], "--stage lacks a value"),
-    "name after a name": (["--stage", "--force"], "--stage lacks a value"),
+    "trailing name": (["--stage"], "--stage lacks a value: first stage\n"),
+    "name after a name": (["--stop-stage", "--force"], "--stop-stage lacks a value: last stage (a value '--force' is "),
     "name and value after a name": (["--stage", "--stop-stage", "8"], "--stage lacks a value"),
     "unknown": (["--stge", "3"], f"unknown option --stge; valid ones are {VALID}"),
     "unknown with =": (["--stge=3"], f"unknown option --stge; valid ones are {VALID}"),

@@ -69,6 +69,16 @@ def test_refused_before_anything_happens(clone: Clone, recipe: str, args: list[s
     assert files(clone) == before
 
 
+def test_help_says_what_only_this_recipe_knows(clone: Clone) -> None:
+    for recipe, words in {
+        "own": "DIR/test are Kaldi data directories with",
+        "mini": '--corpus-options="--train-utterances',
+        "librispeech": "Chosen on dev, which is",
+    }.items():
+        help_text = run(clone, recipe, "--help").stdout
+        assert help_text.count(words) == 1 and help_text.count("The stages of a speech") == 1
+
+
 def test_what_is_not_needed_is_not_asked_for(clone: Clone) -> None:
     """These go as far as looking for Python."""
     for recipe, args in (("own", ["--stage", "2"]), ("mini", ["--stage", "5", "--init", "nope"])):

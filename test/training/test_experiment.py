@@ -17,7 +17,7 @@ import yaml
 import omnirouter
 from omnirouter.data.errors import UserError
 from omnirouter.training.config import ExperimentConfig
-from omnirouter.training.experiment import Inputs, locked
+from omnirouter.training.experiment import Inputs, load_experiment, locked
 from omnirouter.training.run import train
 
 CPU = torch.device("cpu")
@@ -218,3 +218,16 @@ def test_the_code_that_trained_is_written_beside_the_model(
     train(tmp_path / "exp/a", short, inputs, CPU)
     info = json.loads((tmp_path / "exp/a/model_info.json").read_text())
     assert (info["version"], info["commit"]) == (omnirouter.__version__, "at-the-start")
+
+
+def test_an_experiment_that_is_not_there_is_told_from_an_unfinished_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"^no experiment exp/omnirouter in {tmp_path}: give the path of its folder"):
+        load_experiment(Path("exp/omnirouter"))
+    with pytest.raises(UserError, match=f"^no experiment {tmp_path}/exp/a: "):
+        load_experiment(tmp_path / "exp/a")
+    (tmp_path / "exp/omnirouter").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"^exp/omnirouter/model.pt does not exist: training .* is not finished$"):
+        load_experiment(Path("exp/omnirouter"))

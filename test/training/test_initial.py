@@ -16,6 +16,7 @@ from omnirouter.models.ctc import CtcModel
 from omnirouter.training.config import ExperimentConfig, load_config
 from omnirouter.training.experiment import Inputs, load_experiment
 from omnirouter.training.initial import check_initial, initialise
+from omnirouter.training.log import LOG
 from omnirouter.training.run import train
 
 
@@ -42,6 +43,22 @@ def test_encoder_is_taken_whole_and_output_units_by_name(
     dense = CtcModel(ModelConfig(**{**dataclasses.asdict(config.model), "encoder": "dense"}), 5)
     with pytest.raises(UserError, match="another shape"):
         initialise(dense, ["<blank>"], tmp_path / "exp/a")
+
+
+def test_settings_that_use_the_same_tensors_otherwise_are_named(
+    tmp_path: Path, inputs: Inputs, config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = dataclasses.replace(config.training, max_steps=1, valid_every=1)
+    train(tmp_path / "exp/a", dataclasses.replace(config, training=short), inputs, torch.device("cpu"))
+    warnings: list[str] = []
+    monkeypatch.setattr(LOG, "warning", lambda text, *values: warnings.append(text % values))
+    for changes in ({}, {"dropout": 0.5}, {"positions": "cape", "top_k": 2}):
+        initialise(CtcModel(dataclasses.replace(config.model, **changes), 5), ["<blank>"], tmp_path / "exp/a")
+    (warning,) = warnings
+    assert warning.splitlines()[1:] == [
+        "  model.positions: sinusoidal there, cape now",
+        "  model.top_k: 1 there, 2 now",
+    ]
 
 
 def test_a_run_from_other_weights_begins_better_than_a_random_one(

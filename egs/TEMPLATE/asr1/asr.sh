@@ -63,6 +63,7 @@ step() { # runs a step unless it is up to date: its name, what it reads and writ
     python -m omnirouter.bin.stage --parent $$ "${force_flag[@]}" --name "$@"
 }
 
+_caller=$recipe_dir/run.sh
 # shellcheck source=egs/TEMPLATE/asr1/utils/parse_options.sh
 . "$recipe_dir/utils/parse_options.sh"
 cd "$recipe_dir"

@@ -10,6 +10,7 @@
 #
 # A script that itself calls another one, and names it in ${_callee} before this (an array, where that one calls a third),
 # takes its own options; what it is given of the others' is left, in order and --help with it, in the array ${passed_on}.
+# A script whose help is to begin with the header of the one that calls it names that one in ${_caller}.
 
 _option_names=()
 _option_flags=()
@@ -49,8 +50,16 @@ _option_index() { # prints the place in the lists of the option $1, written with
     _fail "unknown option --${1//_/-}; valid ones are --help --${names// / --}"
 }
 
-_print_help() { # of the script $1
+_print_header() { # the comment at the top of the script $1
     sed -n '2,/^[^#]/ { /^[^#]/q; s/^# \{0,1\}//p; }' "$1"
+}
+
+_print_help() { # of the script $1, after the header of its caller; a caller with options has printed its own help
+    if [[ -f ${_caller:-} ]] && ! grep -q '^# Options' "$_caller"; then
+        _print_header "$_caller"
+        echo
+    fi
+    _print_header "$1"
     echo "Options, with their values here:"
     local _i _value
     for ((_i = 0; _i < _own_options; _i++)); do
@@ -83,8 +92,9 @@ _parse_options() { # $1 is the script, the others are its arguments; locals have
         elif [[ $1 == *=* ]]; then
             _value=${1#*=}
         else
-            (($# > 1)) || _fail "--$_name lacks a value"
-            [[ $2 != --* ]] || _fail "--$_name lacks a value (one that begins with -- is given as --$_name=${2@Q})"
+            (($# > 1)) || _fail "--$_name lacks a value: ${_option_helps[_index]}"
+            [[ $2 != --* ]] ||
+                _fail "--$_name lacks a value: ${_option_helps[_index]} (a value ${2@Q} is given as --$_name=${2@Q})"
             _value=$2
             shift
         fi
