@@ -1,8 +1,11 @@
 """Made experiments, with all that a report can show."""
 
+import base64
 import json
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +23,17 @@ LAYERS, EXPERTS = 2, 4
 @pytest.fixture(scope="session")
 def make_experiment() -> Callable[..., Path]:
     return _make_experiment
+
+
+@pytest.fixture(scope="session")
+def read_script() -> Callable[[Path, str], Any]:
+    """A function that unpacks `name.js` of a folder as the page does."""
+
+    def read_script(folder: Path, name: str) -> Any:
+        packed = (folder / f"{name}.js").read_text(encoding="ascii").split('"')[3]
+        return json.loads(zlib.decompress(base64.b64decode(packed)))
+
+    return read_script
 
 
 def _make_experiment(
