@@ -20,7 +20,7 @@ def load_figure(sets_of: Mapping[str, Mapping[str, Assignments]]) -> tuple[Figur
         data[title] = {name: {"layers": layers, "load": assignments.loads()} for name, assignments in sets.items()}
         _draw(axes, layers, {name: entry["load"] for name, entry in data[title].items()})
         order = f" (bars of each layer: {', '.join(sets)})" if len(sets) > 1 else f", {next(iter(sets))}"
-        tidy(axes, "MoE layer", "tokens, %", f"{title}{order}")
+        tidy(axes, "MoE layer", "tokens, %; dashes: equal shares", f"{title}{order}")
     return figure, data
 
 
