@@ -16,14 +16,15 @@ from omnirouter.data.files import atomic_write
 # Okabe and Ito's colours, which people with any colour vision tell apart; blue, orange, green and pink come first, as
 # the paper has its four experts.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#444444")
-GOLDEN_SHARE = 0.618  # of a circle: so far apart, points on it never come close
+PURPLE = 0.75  # a hue that is far from all of these
+GOLDEN_SHARE = 0.618  # of the circle of hues: so far apart, points on it never come close
 GREY = "#888888"
 DPI = 130
 
 
 def colours(count: int) -> list[str]:
     """So many colours, the first ones always the same: eight that all people tell apart, then hues, light and dark."""
-    hues = [(i * GOLDEN_SHARE % 1, 0.8, 0.6 if i % 2 else 0.95) for i in range(len(COLOURS), count)]
+    hues = [((PURPLE + i * GOLDEN_SHARE) % 1, 0.8, 0.45 if i % 2 else 0.95) for i in range(count - len(COLOURS))]
     return [*COLOURS[:count], *(to_hex(hsv_to_rgb(hue)) for hue in hues)]
 
 

@@ -26,7 +26,7 @@ def mean_agreement(line: dict[str, Any]) -> float | None:
 
 
 CURVES = (
-    Curve("CTC loss in training, nats an utterance", lambda line: line.get("ctc_loss"), is_log=True),
+    Curve("CTC loss (training), nats/utterance", lambda line: line.get("ctc_loss"), is_log=True),
     Curve("Word error rate on the dev set, %", lambda line: line.get("valid", {}).get("wer"), is_log=True),
     Curve(
         "Load-balancing loss, sum over layers", lambda line: line.get("balance_loss") if line.get("routing") else None
