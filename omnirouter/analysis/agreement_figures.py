@@ -15,7 +15,7 @@ from omnirouter.analysis.subject import ENCODERS, Subject
 from omnirouter.data.errors import UserError
 from omnirouter.models.agreement import cramers_v
 
-MOST_PRINTED = 16  # experts of a table or layers of a matrix whose numbers are still legible
+MOST_EXPERTS, MOST_LAYERS = 12, 16  # of a table, and of a matrix, whose numbers are still legible
 
 
 def default_layers(subject: Subject) -> tuple[int, int]:
@@ -70,10 +70,11 @@ def _draw_table(axes: Axes, table: np.ndarray, columns: Sequence[int], pair: Seq
     axes.set_xlabel(f"expert of layer {pair[1]}")
     axes.set_ylabel(f"expert of layer {pair[0]}")
     axes.set_title(title, fontsize=9)
-    if max(table.shape) <= MOST_PRINTED:
+    if max(table.shape) <= MOST_EXPERTS:
+        size = 7 if max(table.shape) < 9 else 5
         for (i, j), count in np.ndenumerate(table):
             colour = "white" if shares[i, j] > 0.6 else "black"
-            axes.text(j, i, f"{count:,}\n({shares[i, j]:.0%})", ha="center", va="center", fontsize=7, color=colour)
+            axes.text(j, i, f"{count:,}\n({shares[i, j]:.0%})", ha="center", va="center", fontsize=size, color=colour)
 
 
 def agreement_figure(
@@ -131,7 +132,7 @@ def _draw_matrix(axes: Axes, matrix: np.ndarray, subject: Subject) -> None:
     axes.set_title(f"{subject.title}: V of all pairs", fontsize=9)
     axes.set_xlabel("MoE layer")
     axes.set_ylabel("MoE layer")
-    if len(layers) <= MOST_PRINTED:
+    if len(layers) <= MOST_LAYERS:
         for (i, j), value in np.ndenumerate(matrix):
             colour = "black" if value > 0.6 else "white"
             axes.text(

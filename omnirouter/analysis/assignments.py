@@ -29,20 +29,21 @@ class Assignments:
     token_s: float
     """Seconds of a token."""
 
-    def of(self, utt_id: str) -> np.ndarray:
-        """Experts of one utterance: (L, its tokens); UserError where the set has no such utterance."""
-        if utt_id not in self._rows:
-            raise UserError(f"no utterance {utt_id!r} in these expert assignments")
-        row = self._rows[utt_id]
-        return self.experts_LT[:, self.offsets[row] : self.offsets[row + 1]]
+    @cached_property
+    def spans(self) -> dict[str, slice]:
+        """Where each utterance's tokens stand among all, by its id."""
+        bounds = self.offsets.tolist()
+        return dict(zip(self.utt_ids.tolist(), map(slice, bounds, bounds[1:]), strict=True))
 
     def lengths(self) -> np.ndarray:
         """Tokens of each utterance: (n_utts,)."""
         return np.diff(self.offsets)
 
-    @cached_property
-    def _rows(self) -> dict[str, int]:
-        return {str(utt_id): row for row, utt_id in enumerate(self.utt_ids)}
+    def loads(self) -> list[list[float]]:
+        """Share of the tokens that each expert gets, by layer; nothing where there are no tokens."""
+        tokens = max(1, self.experts_LT.shape[1])
+        counts = zip(self.experts_LT, self.n_experts.tolist(), strict=True)
+        return [(np.bincount(experts_T, minlength=experts) / tokens).tolist() for experts_T, experts in counts]
 
 
 def make_assignments(

@@ -11,20 +11,13 @@ from omnirouter.analysis.assignments import Assignments
 from omnirouter.analysis.plot import colours, new_figure, tidy
 
 
-def loads(assignments: Assignments) -> list[list[float]]:
-    """Share of the tokens of each expert, by layer."""
-    tokens = max(1, assignments.experts_LT.shape[1])
-    counts = zip(assignments.experts_LT, assignments.n_experts.tolist(), strict=True)
-    return [(np.bincount(experts_T, minlength=experts) / tokens).tolist() for experts_T, experts in counts]
-
-
 def load_figure(sets_of: Mapping[str, Mapping[str, Assignments]]) -> tuple[Figure, dict[str, Any]]:
     """Draw the load of each expert for each experiment (by title), set and layer."""
-    figure = new_figure(9.0, 0.7 + 2.5 * len(sets_of), "Use of the experts, by layer and set")
+    figure = new_figure(9.0, 0.7 + 2.5 * len(sets_of), "Use of the experts, by layer and set; dashes: equal shares")
     data: dict[str, Any] = {}
     for axes, (title, sets) in zip(figure.subplots(len(sets_of), 1, squeeze=False).flat, sets_of.items(), strict=True):
         layers = next(iter(sets.values())).layers.tolist()
-        data[title] = {name: {"layers": layers, "load": loads(assignments)} for name, assignments in sets.items()}
+        data[title] = {name: {"layers": layers, "load": assignments.loads()} for name, assignments in sets.items()}
         _draw(axes, layers, {name: entry["load"] for name, entry in data[title].items()})
         order = f" (bars of each layer: {', '.join(sets)})" if len(sets) > 1 else f", {next(iter(sets))}"
         tidy(axes, "MoE layer", "tokens, %", f"{title}{order}")

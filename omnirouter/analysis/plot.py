@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import hsv_to_rgb, to_hex
 from matplotlib.figure import Figure
 
 from omnirouter.data.files import atomic_write
@@ -16,16 +16,16 @@ from omnirouter.data.files import atomic_write
 # Okabe and Ito's colours, which people with any colour vision tell apart; blue, orange, green and pink come first, as
 # the paper has its four experts.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#444444")
+PURPLE = 0.75  # a hue that is far from all of these
+GOLDEN_SHARE = 0.618  # of the circle of hues: so far apart, points on it never come close
 GREY = "#888888"
 DPI = 130
 
 
 def colours(count: int) -> list[str]:
-    """So many colours; past the eight that all people tell apart, shades of them."""
-    if count <= len(COLOURS):
-        return list(COLOURS[:count])
-    shades = matplotlib.colormaps["turbo"].resampled(count)
-    return [matplotlib.colors.to_hex(shades(i)) for i in range(count)]
+    """So many colours, the first ones always the same: eight that all people tell apart, then hues, light and dark."""
+    hues = [((PURPLE + i * GOLDEN_SHARE) % 1, 0.8, 0.45 if i % 2 else 0.95) for i in range(count - len(COLOURS))]
+    return [*COLOURS[:count], *(to_hex(hsv_to_rgb(hue)) for hue in hues)]
 
 
 def palette(titles: Iterable[str]) -> dict[str, str]:

@@ -70,8 +70,7 @@ def _draw_ribbon(axes: Axes, subject: Subject, utt_id: str) -> dict[str, Any]:
     """Draw the experts of an utterance; colours match from layer to layer, where each has a router of its own."""
     assignments = subject.assignments
     matched_LT = matched_experts(assignments, subject.routers)
-    row = assignments.utt_ids.tolist().index(utt_id)
-    experts_LT = matched_LT[:, assignments.offsets[row] : assignments.offsets[row + 1]]
+    experts_LT = matched_LT[:, assignments.spans[utt_id]]
     layers, used = assignments.layers.tolist(), int(matched_LT.max()) + 1
     palette = colours(max(used, int(assignments.n_experts.max())))
     extent = (0, experts_LT.shape[1] * assignments.token_s, 0.5, len(layers) + 0.5)

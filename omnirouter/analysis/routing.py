@@ -123,11 +123,10 @@ def _describe(assignments: Assignments, certainty_L2: Tensor) -> list[LayerRouti
     experts_LT = torch.from_numpy(assignments.experts_LT.astype(np.int64))
     tokens = experts_LT.shape[1]
     layers = []
-    for i, (layer, experts) in enumerate(zip(assignments.layers.tolist(), assignments.n_experts.tolist(), strict=True)):
-        load = torch.bincount(experts_LT[i], minlength=experts) / tokens
+    for i, (layer, load) in enumerate(zip(assignments.layers.tolist(), assignments.loads(), strict=True)):
         entropy, top1 = (certainty_L2[i] / tokens).tolist()
         agreement = cramers_v(contingency(experts_LT[i - 1], experts_LT[i])) if i else math.nan
-        layers.append(LayerRouting(layer, load.tolist(), entropy, top1, None if math.isnan(agreement) else agreement))
+        layers.append(LayerRouting(layer, load, entropy, top1, None if math.isnan(agreement) else agreement))
     return layers
 
 

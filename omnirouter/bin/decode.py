@@ -16,7 +16,7 @@ from omnirouter.data.dataset import read_feature_dir
 from omnirouter.decoding.beam import Search
 from omnirouter.decoding.folders import DECODINGS, decode_dir
 from omnirouter.decoding.run import decode_to_file
-from omnirouter.scoring.tuning import with_kept_lm
+from omnirouter.scoring.tuning import choose_search
 from omnirouter.training.devices import choose_device
 from omnirouter.training.experiment import load_experiment
 
@@ -31,7 +31,10 @@ def main() -> None:
         help="the most probable path (greedy, the default), beam search (beam), or beam search with the n-gram model "
         "that omnirouter.bin.tune_lm has put into EXP/lm (lm)",
     )  # fmt: skip
-    parser.add_argument("--beam-size", type=int, help=f"most hypotheses kept at a time (default: {Search.beam_size})")
+    parser.add_argument(
+        "--beam-size", type=int,
+        help=f"most hypotheses kept at a time (default: {Search.beam_size}, or what EXP/lm was tuned with)",
+    )  # fmt: skip
     parser.add_argument("--batch-s", type=positive, default=200.0, help="most padded audio in a batch, in seconds")
     parser.add_argument(
         "--allow-pipes", action="store_true", help="run the shell commands of wav.scp lines ending in |"
@@ -40,10 +43,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.beam_size is not None and args.decoding == "greedy":
         parser.error("--beam-size is for --decoding beam or lm")
-    beam_size = Search.beam_size if args.beam_size is None else args.beam_size
-    search = None if args.decoding == "greedy" else Search(beam_size)
-    if args.decoding == "lm":
-        search = with_kept_lm(args.exp, search)
+    search = choose_search(args.exp, args.decoding, args.beam_size)
     device = choose_device(args.ngpu)
     model, tokenizer = load_experiment(args.exp)
     output = decode_dir(args.exp, args.data.name, args.decoding) / "text"

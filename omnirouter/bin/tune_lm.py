@@ -47,7 +47,7 @@ def main() -> None:
     searches = grid(args.lm, args.lm_weights, args.word_scores, args.beam_size)
     trials = try_weights(model.to(device), tokenizer, utterances, searches, args.batch_s, on_broken=report)
     best = best_trial(trials)
-    keep_lm(args.exp, args.lm, best, args.data, trials)
+    keep_lm(args.exp, args.lm, best, args.beam_size, args.data, trials)
     print(trial_table(trials))
     print(f"{args.exp / 'lm'}: lm_weight {best.lm_weight:g}, word_score {best.word_score:g}: {best.errors}")
     if at_edge := edges(best, trials):

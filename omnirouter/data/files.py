@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,7 +82,7 @@ def _swap_in(temporary: Path, path: Path) -> None:
     if not path.exists():
         os.rename(temporary, path)
     else:
-        old = path.with_name(f".{path.name}.{os.getpid()}.old.tmp")  # POSIX replaces empty directories only
+        old = _temporary_name(path, ".old")  # POSIX replaces empty directories only
         os.rename(path, old)
         os.rename(temporary, path)
         shutil.rmtree(old)
@@ -89,14 +90,21 @@ def _swap_in(temporary: Path, path: Path) -> None:
 
 
 def _new_temporary(path: Path) -> Path:
-    """Return a free name beside `path` for this process, after removing what killed processes left under such names."""
+    """Return a free name beside `path` for this process, after removing what killed processes left under such names.
+
+    Those of another host stay: whether a process there is still writing cannot be seen from here.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    ours = re.compile(rf"\.{re.escape(path.name)}\.(\d+)(\.old)?\.tmp")
+    ours = re.compile(rf"\.{re.escape(f'{path.name}.{socket.gethostname()}')}\.(\d+)(\.old)?\.tmp")
     for sibling in path.parent.iterdir():
         match = ours.fullmatch(sibling.name)
         if match and (int(match[1]) == os.getpid() or not _is_running(int(match[1]))):
             shutil.rmtree(sibling) if sibling.is_dir() else sibling.unlink(missing_ok=True)
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    return _temporary_name(path)
+
+
+def _temporary_name(path: Path, kind: str = "") -> Path:
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}{kind}.tmp")
 
 
 def _is_running(pid: int) -> bool:

@@ -52,6 +52,11 @@ class NgramModel:
         ]
         return 10 ** (-math.fsum(log_probs) / len(log_probs))
 
+    def unknown(self, sentences: Iterable[Sequence[str]]) -> float:
+        """Share of the words of sentences that the model does not know."""
+        unknown = [(word,) not in self.log_probs for sentence in sentences for word in sentence]
+        return sum(unknown) / max(1, len(unknown))
+
     def write_arpa(self, path: Path) -> None:
         """Write as ARPA file, n-grams in order."""
         by_order: dict[int, list[Ngram]] = defaultdict(list)

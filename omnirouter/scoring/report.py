@@ -1,6 +1,7 @@
 """The score directory of a decoded set: files in the formats of Kaldi's scoring scripts."""
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from omnirouter.data.errors import UserError
 from omnirouter.data.files import atomic_dir
 from omnirouter.data.tables import read_table
+from omnirouter.decoding.folders import split_name
 from omnirouter.scoring.bootstrap import REPLICAS, bootstrap_interval
 from omnirouter.scoring.breakdown import NOTHING, confusion_table, duration_table
 from omnirouter.scoring.normalize import normalize_english
@@ -47,7 +49,7 @@ def score_decoding(data_dir: Path, hypotheses_path: Path, output: Path, aligner:
     texts = {"reference": read_table(data_dir / "text")}
     texts["hypothesis"] = read_table(hypotheses_path, allow_empty=True)  # nothing recognised is a result
     utt2spk = read_table(data_dir / "utt2spk")
-    check_same_ids(texts["reference"], texts["hypothesis"], hypotheses_path)
+    _check_same_ids(texts["reference"], texts["hypothesis"], hypotheses_path, data_dir)
     _refuse_ids(texts["reference"].keys() - utt2spk.keys(), f"{data_dir / 'utt2spk'}: no speaker for", "add them")
     durations_s = _read_durations(data_dir / "utt2dur", texts["reference"])
     files = score_files(texts["reference"], texts["hypothesis"], utt2spk, durations_s, aligner)
@@ -57,10 +59,20 @@ def score_decoding(data_dir: Path, hypotheses_path: Path, output: Path, aligner:
     return files
 
 
-def check_same_ids(references: Mapping[str, str], hypotheses: Mapping[str, str], path: Path) -> None:
+def _check_same_ids(references: Mapping[str, str], hypotheses: Mapping[str, str], path: Path, data_dir: Path) -> None:
     """Raise `UserError`, listing ids, unless references and hypotheses (of the file `path`) have the same ids."""
-    _refuse_ids(references.keys() - hypotheses.keys(), f"{path}: no hypothesis for", "decode the whole set again")
+    again = f"mend their features or audio, and decode the whole set again: {_decode_command(path, data_dir)}"
+    _refuse_ids(references.keys() - hypotheses.keys(), f"{path}: no hypothesis for", again)
     _refuse_ids(hypotheses.keys() - references.keys(), f"{path}: no reference for", "is it the right data directory?")
+
+
+def _decode_command(path: Path, data_dir: Path) -> str:
+    """Return what writes a file of hypotheses again, also where a recipe takes its stage to be up to date."""
+    _, decoding = split_name(path.parent.name)
+    option = "" if decoding == "greedy" else f" --decoding {decoding}"
+    exp = path.parent.parent if path.parent.name.startswith("decode_") else "EXP"
+    words = ["python", "-m", "omnirouter.bin.decode", "--exp", str(exp), "--data", str(data_dir)]
+    return f"{shlex.join(words)}{option}, or in a recipe ./run.sh --stage 5 --force{option}, with the options it had"
 
 
 def score_files(

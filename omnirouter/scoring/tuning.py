@@ -89,11 +89,12 @@ def trial_table(trials: Sequence[Trial]) -> str:
     return "\n".join(lines)
 
 
-def keep_lm(exp: Path, lm: Path, best: Trial, dev: Path, trials: Sequence[Trial]) -> None:
+def keep_lm(exp: Path, lm: Path, best: Trial, beam_size: int, dev: Path, trials: Sequence[Trial]) -> None:
     """Put a copy of the language model, its weights and how they were chosen into the experiment, as `EXP/lm`."""
     content = {
         "lm_weight": best.lm_weight,
         "word_score": best.word_score,
+        "beam_size": beam_size,
         "model": str(lm),
         "tuned_on": str(dev),
         "dev_wer_percent": round(best.errors.percent, 2),
@@ -104,14 +105,33 @@ def keep_lm(exp: Path, lm: Path, best: Trial, dev: Path, trials: Sequence[Trial]
         (folder / WEIGHTS).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def with_kept_lm(exp: Path, search: Search) -> Search:
-    """Return the search with the language model of an experiment, and its weights; `UserError` if it has none."""
+def choose_search(exp: Path, decoding: str, beam_size: int | None = None) -> Search | None:
+    """Return the search of one of DECODINGS, None for greedy; with a language model, that of the experiment.
+
+    beam_size: in the place of the default, or of the one that the weights were chosen with, of which a warning tells.
+    """
+    if decoding == "greedy":
+        return None
+    search = _kept_search(exp) if decoding == "lm" else Search()
+    if beam_size in (None, search.beam_size):
+        return search
+    if decoding == "lm":
+        kept = f"{exp / FOLDER / WEIGHTS} was tuned with a beam of {search.beam_size}"
+        print(f"warning: {kept}: with {beam_size}, other weights may be better", file=sys.stderr)
+    return dataclasses.replace(search, beam_size=beam_size)
+
+
+def _kept_search(exp: Path) -> Search:
+    """Return the search that was best on the dev set; `UserError` if the experiment has no language model."""
     path = exp / FOLDER / WEIGHTS
     if not path.is_file():
         raise UserError(f"{path} does not exist: python -m omnirouter.bin.tune_lm, on the dev set, makes it")
     try:
-        weights = json.loads(path.read_text(encoding="utf-8"))
-        lm_weight, word_score = float(weights["lm_weight"]), float(weights["word_score"])
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        lm_weight, word_score = float(kept["lm_weight"]), float(kept["word_score"])
+        return Search(int(kept["beam_size"]), lm=exp / FOLDER / NGRAM, lm_weight=lm_weight, word_score=word_score)
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path}: no weights of a language model; run omnirouter.bin.tune_lm again") from error
-    return dataclasses.replace(search, lm=exp / FOLDER / NGRAM, lm_weight=lm_weight, word_score=word_score)
+        raise UserError(
+            f"{path}: no weights of a language model with their beam size; run omnirouter.bin.tune_lm again, "
+            "or stage 5 with --force"
+        ) from error

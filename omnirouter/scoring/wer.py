@@ -89,11 +89,6 @@ def total(counts: Sequence[ErrorCounts]) -> ErrorCounts:
     return ErrorCounts(**{name: sum(getattr(count, name) for count in counts) for name in names})
 
 
-def align(ref: Sequence[str], hyp: Sequence[str]) -> Pairs:
-    """Pair the units of a reference and a hypothesis along the edits that `utterance_errors` counts."""
-    return pairs(ref, hyp, _unit_cost(ref, hyp))
-
-
 def pairs(ref: Sequence[str], hyp: Sequence[str], operations: str) -> Pairs:
     """Pair units along operations: (a, a) is correct, (a, b) substituted, (None, b) inserted, (a, None) deleted."""
     refs, hyps = iter(ref), iter(hyp)

@@ -18,7 +18,7 @@ from omnirouter.analysis.curves import (
 from omnirouter.analysis.hearing import as_json, hear, hearing_figure, hearing_table, profile_figure
 from omnirouter.analysis.labels import Labels
 from omnirouter.analysis.load_figure import load_figure
-from omnirouter.analysis.plot import colours, new_figure, palette, write_figure
+from omnirouter.analysis.plot import COLOURS, colours, new_figure, palette, write_figure
 from omnirouter.analysis.ribbons import Heard, choose_utterances, ribbon_figure
 from omnirouter.analysis.subject import Subject
 from omnirouter.data.errors import UserError
@@ -44,7 +44,8 @@ def test_a_figure_is_written_with_its_data_and_the_same_twice(tmp_path: Path) ->
 
 
 def test_every_expert_has_a_colour_of_its_own() -> None:
-    assert all(len(set(colours(count))) == count for count in (1, 4, 8, 9, 64))
+    assert all(len(set(colours(count))) == count for count in (0, 1, 4, 8, 9, 64))
+    assert colours(64)[:9] == [*COLOURS, colours(9)[8]]  # however many there are
     assert palette(["x", "y"]) == {"x": colours(2)[0], "y": colours(2)[1]}
 
 

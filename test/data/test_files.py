@@ -1,8 +1,8 @@
 import hashlib
 import multiprocessing
 import os
-import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -44,7 +44,7 @@ def test_contents_are_on_disk_before_the_new_name_and_the_name_after(
     replace, rename = os.replace, os.rename
 
     def note(path: object) -> str:
-        return re.sub(r"\d+", "N", str(path).removeprefix(str(tmp_path)))
+        return str(path).removeprefix(str(tmp_path)).replace(f".{socket.gethostname()}.{os.getpid()}.", ".N.")
 
     monkeypatch.setattr(os, "fsync", lambda fd: done.append("sync " + note(os.readlink(f"/proc/self/fd/{fd}"))))
     monkeypatch.setattr(os, "replace", lambda a, b: (done.append("rename " + note(b)), replace(a, b)))
@@ -120,12 +120,31 @@ def test_kill_leaves_the_old_and_the_next_run_cleans_up(tmp_path: Path) -> None:
 def test_what_an_unreaped_process_has_left_is_removed(tmp_path: Path) -> None:
     zombie = subprocess.Popen([sys.executable, "-c", ""])
     os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays in the process table
-    stale = tmp_path / f".out.{zombie.pid}.tmp"
+    stale = tmp_path / f".out.{socket.gethostname()}.{zombie.pid}.tmp"
     stale.write_text("half")
     with atomic_write(tmp_path / "out") as file:
         file.write("whole")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     zombie.wait()
+
+
+def test_what_another_host_is_writing_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same directory, as two hosts of a shared file system see it, where the other's process number is nobody's."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    with monkeypatch.context() as there:
+        there.setattr(socket, "gethostname", lambda: "node2")
+        there.setattr(os, "getpid", lambda: ended.pid)
+        other = atomic_dir(tmp_path / "out")
+        (other.__enter__() / "half").write_text("x")
+    with atomic_dir(tmp_path / "out") as folder:
+        (folder / "ours").touch()
+    assert entries(tmp_path) == [f".out.node2.{ended.pid}.tmp", "out"]
+    with monkeypatch.context() as there:  # it is removed there, once that process has ended
+        there.setattr(socket, "gethostname", lambda: "node2")
+        with atomic_dir(tmp_path / "out"):
+            pass
+    assert entries(tmp_path) == ["out"]
 
 
 def test_a_file_that_holds_the_text_already_is_left_alone(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """Beam search, against a sum over all paths."""
 
+import base64
 import dataclasses
 import itertools
 import math
 import sys
+import zlib
 from collections import defaultdict
 from pathlib import Path
 
@@ -39,6 +41,12 @@ ngram 2=4
 
 \\end\\
 """
+# the same model by `build_binary trie` of kenlm's sources (format version 5), which no wheel brings
+BINARY = zlib.decompress(base64.b64decode(
+    "eNrLzU0sUMjJVcgoKSmw0tfPzkhNTMtMzUnRS87P1U/OT0lVSMsvyk0sUShLLSrOzM9TMOViQIAGeyCxnxFI/AcCkAgjVIYJTB6w"
+    "Z4KKgTArVI4FyQQYu6BOca9lWykDe0OX/yUuUfOfx96yHf8+y4sr5/vH2uIH2TD1s2bO3A+yGGHCsUNAsX1IRu4/e8YHzgeygfwz"
+    "+5ig/LS0NLB+ZgZUwMKAHVw6c+bL2pkzP05PS1O7D7SoFkXWpjQv247BptiOwZHB0YnBRh/IAgBTXEpW"
+))  # fmt: skip
 
 
 @pytest.fixture
@@ -100,6 +108,16 @@ def test_with_a_model_it_finds_the_best_sum(
     assert wanted[tuple(found.labels)] == pytest.approx(best, abs=1e-4)
 
 
+def test_a_binary_is_as_good_as_the_arpa_file(arpa: Path, tmp_path: Path) -> None:
+    (tmp_path / "lm.binary").write_bytes(BINARY)
+    for seed in range(4):
+        found = [
+            beam_search(posterior_of(random_posterior(seed, frames=12)), UNITS, Search(lm=lm, lm_weight=1.5))
+            for lm in (arpa, tmp_path / "lm.binary", None)
+        ]
+        assert found[0].labels and found[0] == found[1] and found[0].score != found[2].score
+
+
 def test_words_of_the_model_are_preferred_but_others_can_be_written(arpa: Path, tokenizer: Tokenizer) -> None:
     # heard as B, a word that the model does not know, rather than as AB
     log_probs = np.log(np.array([[0.02, 0.40, 0.57, 0.01], [0.02, 0.01, 0.96, 0.01]], np.float32))
@@ -135,10 +153,18 @@ def test_a_smaller_beam_and_fewer_labels_find_less() -> None:
         assert beam_search(posterior_of(log_probs), UNITS, search).score < whole - 0.01, smaller
 
 
-@pytest.mark.parametrize("content", ["not a model\n", ""])
-def test_what_is_no_model_is_named(tmp_path: Path, tokenizer: Tokenizer, content: str) -> None:
-    (tmp_path / "x.arpa").write_text(content)
-    with pytest.raises(UserError, match="x.arpa: not an n-gram model"):
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"not a model\n", ""),
+        (b"", ""),
+        (BINARY[:300], "size 300"),
+        (BINARY.replace(b"version 5", b"version 4"), "version 4 .* use the ARPA"),
+    ],
+)
+def test_what_is_no_model_is_named(tmp_path: Path, tokenizer: Tokenizer, content: bytes, reason: str) -> None:
+    (tmp_path / "x.arpa").write_bytes(content)
+    with pytest.raises(UserError, match=f"x.arpa: not an n-gram model.*{reason}"):
         next(search_all([posterior_of(random_posterior(0))], tokenizer, Search(lm=tmp_path / "x.arpa")))
     with pytest.raises(UserError, match="y.arpa does not exist"):
         next(search_all([posterior_of(random_posterior(0))], tokenizer, Search(lm=tmp_path / "y.arpa")))

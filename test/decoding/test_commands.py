@@ -70,6 +70,11 @@ def test_a_language_model_is_estimated_tuned_and_used(exp: Path, data_dir: Path,
     printed = run("estimate_lm", data_dir, "--order", 2, "--output", arpa)
     # tone, number, 0 to 3, and three marks; then <s> tone, tone number, four to a digit and four from one to </s>
     assert f"{arpa}: 19 n-grams up to 2 words, from 4 transcripts" in printed
+    assert "perplexity" not in printed
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/text").write_text("a tone number 0\nb tone 7 number\n")
+    printed = run("estimate_lm", data_dir, "--order", 2, "--output", arpa, "--dev", tmp_path / "dev")
+    assert f"{tmp_path}/dev: perplexity " in printed and "16.7% of the words unknown" in printed
     with pytest.raises(UserError, match="tune_lm, on the dev set"):
         run("decode", "--exp", exp, "--data", data_dir, "--decoding", "lm")
     printed = run(
@@ -78,11 +83,12 @@ def test_a_language_model_is_estimated_tuned_and_used(exp: Path, data_dir: Path,
     )  # fmt: skip
     kept = json.loads((exp / "lm/weights.json").read_text())
     assert len(kept["trials"]) == 4 and kept["dev_wer_percent"] == min(trial[2] for trial in kept["trials"])
+    assert kept["beam_size"] == 20
     chosen = f"lm_weight {kept['lm_weight']:g}, word_score {kept['word_score']:g}"
     assert f"{chosen}: %WER {kept['dev_wer_percent']:.2f}" in printed
     hypotheses = {}
     for decoding, folder in (("greedy", "decode_tiny"), ("beam", "decode_tiny_beam"), ("lm", "decode_tiny_lm")):
-        options = [] if decoding == "greedy" else ["--beam-size", 20]
+        options = ["--beam-size", 20] if decoding == "beam" else []  # the weights bring their own
         run("decode", "--exp", exp, "--data", data_dir, "--decoding", decoding, *options)
         hypotheses[decoding] = read_table(exp / folder / "text", allow_empty=True)
     assert hypotheses["greedy"].keys() == hypotheses["beam"].keys() == hypotheses["lm"].keys()

@@ -38,6 +38,8 @@ def test_two_sentences_by_hand() -> None:
     assert prob(model, "b", "a") == pytest.approx(0.5 / 1 * 0.25)
     assert prob(model, "never", "a") == prob(model, "a")
     assert prob(model, "b", "a", "b") == prob(model, "a", "b")
+    assert model.perplexity([["a"]]) == pytest.approx((0.625 * 0.4375) ** -0.5)  # of a and of </s>
+    assert model.unknown([["a"], ["never", "b", "b"], []]) == 0.25 and model.unknown([[]]) == 0
 
 
 def test_discounts_of_an_order_by_hand() -> None:

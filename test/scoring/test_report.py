@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from omnirouter.data.errors import UserError
@@ -191,6 +193,24 @@ def test_a_missing_hypothesis_is_an_error_and_leaves_the_old_score(decoded):
     with pytest.raises(UserError, match=r"text: no hypothesis for 3 utterances: anna-1, anna-3, bert-1; "):
         score(decoded)
     assert (decoded / "score" / "wer").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("folder", "command"),
+    [
+        ("exp/a b/decode_test", "--exp 'exp/a b' --data sets/test, or in a recipe ./run.sh --stage 5 --force, with"),
+        ("exp/a/decode_test_lm", "--exp exp/a --data sets/test --decoding lm, or .* --stage 5 --force --decoding lm, "),
+        (".", "--exp EXP --data sets/test, or "),
+    ],
+)
+def test_a_missing_hypothesis_says_what_decodes_again(decoded, monkeypatch, folder, command):
+    monkeypatch.chdir(decoded)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    Path(folder, "text").write_text("anna-2 b a 53\n")
+    Path("sets").mkdir()
+    Path("data").rename("sets/test")
+    with pytest.raises(UserError, match=f"decode the whole set again: python -m omnirouter.bin.decode {command}"):
+        score_decoding(Path("sets/test"), Path(folder, "text"), Path("score"))
 
 
 def test_an_unknown_utterance_is_an_error_that_lists_ten(decoded):

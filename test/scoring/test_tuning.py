@@ -1,12 +1,13 @@
 """Choosing the weights of a language model."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from omnirouter.data.errors import UserError
 from omnirouter.decoding.beam import Search
-from omnirouter.scoring.tuning import Trial, best_trial, edges, grid, keep_lm, trial_table, with_kept_lm
+from omnirouter.scoring.tuning import Trial, best_trial, choose_search, edges, grid, keep_lm, trial_table
 from omnirouter.scoring.wer import ErrorCounts
 
 
@@ -42,21 +43,33 @@ def test_the_table_has_a_row_for_each_weight() -> None:
     assert lines[0].split()[-2:] == ["-1", "1.5"] and len({len(line) for line in lines}) == 1
 
 
-def test_the_experiment_keeps_a_copy_of_the_model_with_its_weights(tmp_path: Path) -> None:
+def test_the_experiment_keeps_a_copy_of_the_model_with_its_weights_and_beam(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "exp").mkdir()
     (tmp_path / "x.arpa").write_text("model")
-    keep_lm(tmp_path / "exp", tmp_path / "x.arpa", trial(0.5, 1.0, 1), Path("data/dev"), [trial(0.5, 1.0, 1)])
+    keep_lm(tmp_path / "exp", tmp_path / "x.arpa", trial(0.5, 1.0, 1), 9, Path("data/dev"), [trial(0.5, 1.0, 1)])
     (tmp_path / "x.arpa").unlink()
-    search = with_kept_lm(tmp_path / "exp", Search(beam_size=9))
+    search = choose_search(tmp_path / "exp", "lm")
     assert search == Search(9, lm=tmp_path / "exp/lm/ngram", lm_weight=0.5, word_score=1.0)
     assert search.lm.read_text() == "model"
+    assert choose_search(tmp_path / "exp", "lm", 9) == search and capsys.readouterr().err == ""
+    assert choose_search(tmp_path / "exp", "lm", 20) == dataclasses.replace(search, beam_size=20)
+    assert "lm/weights.json was tuned with a beam of 9: with 20," in capsys.readouterr().err
+
+
+def test_other_searches_have_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert choose_search(tmp_path, "greedy") is None
+    assert choose_search(tmp_path, "beam") == Search() and choose_search(tmp_path, "beam", 7) == Search(7)
+    assert capsys.readouterr().err == ""
 
 
 def test_weights_that_are_missing_or_damaged_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="lm/weights.json does not exist: python -m omnirouter.bin.tune_lm"):
-        with_kept_lm(tmp_path, Search())
+        choose_search(tmp_path, "lm")
     (tmp_path / "lm").mkdir()
-    for content in ("{", "[]", '{"lm_weight": 1}', '{"lm_weight": 1, "word_score": "x"}'):
+    weights = '{"lm_weight": 1, "word_score": '
+    for content in ("{", "[]", '{"lm_weight": 1}', weights + '"x", "beam_size": 9}', weights + "1}"):
         (tmp_path / "lm/weights.json").write_text(content)
-        with pytest.raises(UserError, match="no weights of a language model"):
-            with_kept_lm(tmp_path, Search())
+        with pytest.raises(UserError, match="no weights of a language model .*--force"):
+            choose_search(tmp_path, "lm")

@@ -5,7 +5,6 @@ import pytest
 
 from omnirouter.scoring.wer import (
     ErrorCounts,
-    align,
     character_units,
     count,
     pairs,
@@ -81,13 +80,13 @@ def test_counts_equal_jiwers():
 def test_alignment_spells_both_sides_and_agrees_with_the_counts():
     for ref, hyp in zip(random_texts(300, seed=5), random_texts(300, seed=6), strict=True):
         ref, hyp = ref.split(), hyp.split()
-        pairs = align(ref, hyp)
-        assert [a for a, _ in pairs if a is not None] == ref
-        assert [b for _, b in pairs if b is not None] == hyp
+        aligned = pairs(ref, hyp, *unit_cost_operations([ref], [hyp]))
+        assert [a for a, _ in aligned if a is not None] == ref
+        assert [b for _, b in aligned if b is not None] == hyp
         counts = total(utterance_errors([ref], [hyp]))
-        assert sum(a is None for a, _ in pairs) == counts.insertions
-        assert sum(b is None for _, b in pairs) == counts.deletions
-        assert sum(a == b for a, b in pairs) == counts.correct
+        assert sum(a is None for a, _ in aligned) == counts.insertions
+        assert sum(b is None for _, b in aligned) == counts.deletions
+        assert sum(a == b for a, b in aligned) == counts.correct
 
 
 def test_a_space_is_one_character_however_wide():

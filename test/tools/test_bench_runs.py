@@ -81,8 +81,10 @@ def test_the_sampler(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_scoring(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score, "QUICK_UTTERANCES", 200)
-    (report,) = score.run(settings)
-    assert len(report.rows) == 3 and report.targets[0].holds
+    alignment, whole = score.run(settings)
+    assert len(alignment.rows) == 3 and alignment.targets[0].holds
+    ((what, _, per_1000_s),) = whole.rows
+    assert what.startswith("200 utterances") and 0 < float(per_1000_s)
     counts = total(utterance_errors(*score.word_lists(300)))
     kinds = (counts.insertions, counts.deletions, counts.substitutions)
     assert all(0.02 < kind / counts.ref_units < 0.05 for kind in kinds)

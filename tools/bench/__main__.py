@@ -15,7 +15,7 @@ BENCHES = {
     "train_step": "a training step of each model of the paper",
     "fbank": "filter banks from FLAC to ark against peers",
     "decode": "greedy decoding against the bare encoder",
-    "score": "error rates of 100 000 utterances with their intervals",
+    "score": "error rates of 100 000 utterances with their intervals, and all of their scoring",
     "sampler": "the batch sampler at 11 million utterances",
 }
 

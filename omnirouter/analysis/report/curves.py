@@ -26,9 +26,11 @@ def mean_agreement(line: dict[str, Any]) -> float | None:
 
 
 CURVES = (
-    Curve("CTC loss (training)", lambda line: line.get("ctc_loss"), is_log=True),
+    Curve("CTC loss (training), nats/utterance", lambda line: line.get("ctc_loss"), is_log=True),
     Curve("Word error rate on the dev set, %", lambda line: line.get("valid", {}).get("wer"), is_log=True),
-    Curve("Load-balancing loss", lambda line: line.get("balance_loss") if line.get("routing") else None),
+    Curve(
+        "Load-balancing loss, sum over layers", lambda line: line.get("balance_loss") if line.get("routing") else None
+    ),
     Curve("Cramér's V of adjacent layers, mean", mean_agreement),
 )
 

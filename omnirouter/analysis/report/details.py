@@ -85,5 +85,4 @@ def _experts(experiment: Path, data_name: str) -> tuple[Mapping[str, np.ndarray]
         "matched": len(set(subject.routers)) > 1,
         "token_s": found.token_s,
     }
-    bounds = zip(found.utt_ids.tolist(), found.offsets, found.offsets[1:], strict=False)
-    return {utt_id: matched_LT[:, start:end] for utt_id, start, end in bounds}, layers
+    return {utt_id: matched_LT[:, span] for utt_id, span in found.spans.items()}, layers

@@ -74,6 +74,16 @@ def read_routing(experiment: Path, set_name: str) -> list[dict[str, Any]] | None
         raise UserError(f"{path}: not as stage 7 writes it; remove {path.parent} and analyse again") from error
 
 
+def most_experts(sets: Sequence[dict[str, Any]], routing: Sequence[Sequence[list[dict[str, Any]] | None]]) -> int:
+    """Return how many experts, or names of matched ones, any layer of a report has.
+
+    sets: as `write_set` describes them; routing: by set and experiment.
+    """
+    named = [layers["names"] for one in sets for layers in one["layers"] if layers]
+    loaded = [len(layer["load"]) for by_set in routing for layers in by_set for layer in layers or ()]
+    return max([*named, *loaded], default=0)
+
+
 def copy_figures(experiment: Path, set_name: str, folder: Path) -> list[str]:
     """Copy stage 7's figures into `folder`, and return their names without the suffix."""
     figures = sorted((experiment / f"routing_{data_name(set_name)}").glob("*.png"))

@@ -22,9 +22,3 @@ def write_script(folder: Path, name: str, value: Any) -> None:
 def characters(values: np.ndarray) -> str:
     """Return small numbers (n,) as a string of a character each, from "0" on, which is short and unpacks fast."""
     return (values + ord("0")).astype("<u4").tobytes().decode("utf-32-le")
-
-
-def read_script(folder: Path, name: str) -> Any:
-    """Return what `write_script` has written."""
-    packed = (folder / f"{name}.js").read_text(encoding="ascii").split('"')[3]
-    return json.loads(zlib.decompress(base64.b64decode(packed)))

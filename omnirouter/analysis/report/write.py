@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import omnirouter
+from omnirouter.analysis.plot import colours
 from omnirouter.analysis.report.curves import read_curves
 from omnirouter.analysis.report.overview import (
     copy_figures,
     data_name,
     experiment_names,
     is_scored,
+    most_experts,
     read_routing,
     result_tables,
     set_names,
@@ -52,13 +54,16 @@ def write_report(experiments: Sequence[Path], output: Path, options: ReportOptio
         shutil.copytree(SITE, folder, dirs_exist_ok=True)
         (folder / "data").mkdir()
         audio = AudioFolder(folder / "audio") if options.with_audio else None
+        described = [write_set(one, folder / "data", audio, options.allow_pipes) for one in sets]
+        routing = [[read_routing(path, name) for path in experiments] for name in names]
         index = {
             "made": f"omnirouter {omnirouter.__version__}, commit {checkout_commit()}",
             "experiments": experiment_names(experiments),
             "results": result_tables(experiments, names, options.headline),
             "curves": read_curves(experiments),
-            "sets": [write_set(one, folder / "data", audio, options.allow_pipes) for one in sets],
-            "routing": [[read_routing(path, name) for path in experiments] for name in names],
+            "sets": described,
+            "routing": routing,
+            "expert_colours": colours(most_experts(described, routing)),
             "figures": [_figures(experiments, one, folder) for one in sets],
         }
         write_script(folder / "data", "index", index)

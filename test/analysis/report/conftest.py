@@ -1,8 +1,11 @@
 """Made experiments, with all that a report can show."""
 
+import base64
 import json
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from omnirouter.data.tables import write_table
 from omnirouter.decoding.ctm import Word, write_ctm
 from omnirouter.scoring.report import score_decoding
 
-LAYERS, EXPERTS = 2, 4
+LAYERS, EXPERTS = 2, 12
 
 
 @pytest.fixture(scope="session")
@@ -22,11 +25,22 @@ def make_experiment() -> Callable[..., Path]:
     return _make_experiment
 
 
+@pytest.fixture(scope="session")
+def read_script() -> Callable[[Path, str], Any]:
+    """A function that unpacks `name.js` of a folder as the page does."""
+
+    def read_script(folder: Path, name: str) -> Any:
+        packed = (folder / f"{name}.js").read_text(encoding="ascii").split('"')[3]
+        return json.loads(zlib.decompress(base64.b64decode(packed)))
+
+    return read_script
+
+
 def _make_experiment(
     path: Path, encoder: str, data_dir: Path, hypotheses: Mapping[str, str], seed: int = 1, with_ctm: bool = False
 ) -> Path:
     """An experiment with a training of three steps and hypotheses on a set, scored; an encoder of experts is routed so
-    that layer 1 has expert 0 all the time, layer 2 expert 1 for the first half of an utterance, then 2."""
+    that layer 1 has expert 0 all the time, layer 2 expert 1 for the first half of an utterance, then 9."""
     decode = path / f"decode_{data_dir.name}"
     decode.mkdir(parents=True, exist_ok=True)
     model = {"encoder": encoder, "layers": LAYERS, "experts": EXPERTS}
@@ -62,9 +76,9 @@ def _route(folder: Path, durations_s: Mapping[str, str]) -> None:
     experts = {}
     for utt_id, duration_s in durations_s.items():
         tokens = int(float(duration_s) / 0.04)
-        experts[utt_id] = np.stack([np.zeros(tokens, int), np.where(np.arange(tokens) < tokens // 2, 1, 2)])
+        experts[utt_id] = np.stack([np.zeros(tokens, int), np.where(np.arange(tokens) < tokens // 2, 1, 9)])
     folder.mkdir(exist_ok=True)
     write_assignments(folder / "experts.npz", make_assignments(experts, [1, 2], [EXPERTS] * LAYERS, 0.04))
-    layers = [{"layer": 1, "load": [1.0, 0, 0, 0], "cramers_v": None}]
-    layers.append({"layer": 2, "load": [0, 0.5, 0.5, 0], "cramers_v": 0.25})
+    layers = [{"layer": 1, "load": [1.0, *[0] * 11], "cramers_v": None}]
+    layers.append({"layer": 2, "load": [0, 0.5, *[0] * 7, 0.5, 0, 0], "cramers_v": 0.25})
     (folder / "routing.json").write_text(json.dumps({"layers": layers}))

@@ -13,6 +13,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from omnirouter.analysis.plot import colours
 from omnirouter.analysis.report.write import write_report
 from omnirouter.data.datadir import Utterance, write_data_dir
 
@@ -26,7 +27,6 @@ ARGUMENTS = (
     "--window-size=1400,1000",
     "--force-prefers-reduced-motion",
 )
-BLUE, ORANGE, GREEN = [0, 114, 178], [230, 159, 0], [0, 158, 115]  # of experts 0, 1 and 2
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,10 @@ def test_results_curves_and_routing_are_drawn(page):
     assert "no routing" in page.text("#routing-body")
     page.press("2")
     page.until(lambda: page.browser.find_elements(By.CSS_SELECTOR, "#routing-body .load"))
-    assert page.one("#routing-body .load").get_attribute("aria-label") == "Layer 2: 0.0, 50.0, 50.0, 0.0 %"
+    assert (
+        page.one("#routing-body .load").get_attribute("aria-label")
+        == f"Layer 2: 0.0, 50.0,{' 0.0,' * 7} 50.0, 0.0, 0.0 %"
+    )
 
 
 def test_columns_sort_both_ways(page):
@@ -221,14 +224,17 @@ def test_experiments_switch_by_click_and_by_key(page):
 
 
 def test_the_ribbon_has_the_experts_of_layers_over_time(page):
-    """Waveform, layer 2 (expert 1, then 2), layer 1 (expert 0), words of reference and hypothesis, seconds."""
+    """Waveform, layer 2 (expert 1, then 9), layer 1 (expert 0), words of reference and hypothesis, seconds."""
     page.press("3")
     page.until(lambda: page.one("#experiments input[value='2']").is_selected())
     page.search("utt12", "1–1 of 1")
     height = 66 + 6 + 2 * 16 + 6 + 2 * 20 + 18
     upper, lower = (66 + 6 + 2) / height, (66 + 6 + 16 + 2) / height
     points = [(0.1, upper), (0.9, upper), (0.1, lower), (0.9, lower)]
-    assert page.colours_at(*points) == [ORANGE, GREEN, BLUE, BLUE]
+    of_figures = [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in colours(10)]
+    assert page.colours_at(*points) == [of_figures[expert] for expert in (1, 9, 0, 0)]
+    chips = "return [...document.querySelectorAll('#routing-body .experts .chip')].map((one) => one.style.background)"
+    assert page.run(chips)[9] == "rgb({}, {}, {})".format(*of_figures[9])
     assert "expert of each token in 2 layers" in page.one("#detail canvas").get_attribute("aria-label")
     page.press("1")
     page.until(lambda: "expert" not in page.one("#detail canvas").get_attribute("aria-label"))

@@ -8,12 +8,12 @@ import soundfile
 
 from omnirouter.analysis.report.audio import outline, write_sounds
 from omnirouter.analysis.report.curves import make_series, read_curves
-from omnirouter.analysis.report.scripts import characters, read_script, write_script
+from omnirouter.analysis.report.scripts import characters, write_script
 from omnirouter.data.datadir import Utterance
 from omnirouter.data.errors import UserError
 
 
-def test_a_script_holds_any_text_as_plain_letters(tmp_path):
+def test_a_script_holds_any_text_as_plain_letters(tmp_path, read_script):
     value = {"text": "</script><script>alert('1')</script> \" \\ naïve Ω \u2028 😀", "none": None, "numbers": [1, 0.5]}
     write_script(tmp_path, "one", value)
     assert read_script(tmp_path, "one") == value

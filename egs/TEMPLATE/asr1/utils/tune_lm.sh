@@ -9,7 +9,8 @@ else
     lm=data/lm_$train_set/3gram.arpa
     lm_of=(--from 5 "$lm")
     step "5 language model" --record "data/.stage/lm_$train_set.json" --from 1 "data/$train_set/text" --output "$lm" \
-        -- python -m omnirouter.bin.estimate_lm "data/$train_set" --order 3 --output "$lm"
+        -- python -m omnirouter.bin.estimate_lm "data/$train_set" --order 3 --output "$lm" \
+        -- --dev "data/$dev_set"
 fi
 find_features "$dev_set"
 step "5 tune on $dev_set" --record "$exp/.stage/tune_lm.json" --prefix "$gpu_prefix" "${lm_of[@]}" \

@@ -65,14 +65,13 @@ function drawn(tag, attributes = {}, text = null) {
   return made;
 }
 
-// Okabe and Ito's colours, which the colour-blind can tell apart: of experts as in the figures, and of lines beginning
-// with those that stand out from the background. Then hues at the golden angle.
-const EXPERT_COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#8c8c8c"];
+// Of lines, Okabe and Ito's colours, which the colour-blind can tell apart, beginning with those that stand out from
+// the background; then hues at the golden angle. Those of experts come with the data, and are the figures'.
 const LINE_COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c", "#f0e442"];
 const DASHES = ["", "7 3", "2 3", "9 3 2 3", "12 4", "4 2 1 2", "1 2", "6 6"];
 
 function expertColour(number) {
-  return EXPERT_COLOURS[number] ?? hue(number);
+  return REPORT.index.expert_colours[number];
 }
 
 function lineColour(number) {

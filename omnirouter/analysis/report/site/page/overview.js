@@ -2,6 +2,12 @@
 // Results, curves and routing.
 
 const NAMES = ["set", "experiment"];
+const CAPTIONS = {
+  fig4_contingency: "Fig. 4: experts of two layers",
+  fig5_cramers_v: "Fig. 5: agreement of layers, Cramér's V",
+  hearing: "What the experts tell of the speech",
+  hearing_profile: "Experts by phone or unit",
+};
 
 function showResults() {
   const { rows, seeds, more, legend, seeds_legend } = REPORT.index.results;
@@ -107,7 +113,7 @@ function showRouting() {
   } else {
     const cards = element("div", { className: "charts wide" });
     body.append(cards);
-    cards.append(loadFigure(layers));
+    cards.append(loadFigure(layers, REPORT.index.sets[set].layers[experiment]?.matched));
     const agreement = element("figure", { className: "card" });
     cards.append(agreement);
     agreementChart(agreement);
@@ -116,9 +122,11 @@ function showRouting() {
   if (figures.length) body.append(gallery(figures, `figures/${set}-${experiment}`));
 }
 
-// Shares of the tokens by layer, the topmost layer first.
-function loadFigure(layers) {
-  const figure = element("figure", { className: "card" }, element("figcaption", {}, "Share of tokens by expert, %"));
+// Shares of the tokens by layer, the topmost layer first. Where layers have routers of their own, an expert's number is
+// one of its router, not a name matched between layers as the timeline has it.
+function loadFigure(layers, hasOwnRouters) {
+  const title = element("figcaption", {}, "Share of tokens by layer and expert, %");
+  const figure = element("figure", { className: "card" }, title);
   for (const layer of [...layers].reverse()) {
     const parts = layer.load.map((share, expert) => {
       const part = element("span", { title: `expert ${expert + 1}: ${rounded(100 * share)} %` });
@@ -128,10 +136,11 @@ function loadFigure(layers) {
     });
     const label = `Layer ${layer.layer}: ${layer.load.map((share) => rounded(100 * share)).join(", ")} %`;
     const bar = element("span", { className: "load", role: "img", ariaLabel: label }, ...parts);
-    const number = element("span", { className: "layer" }, `${layer.layer}`);
+    const number = element("span", { className: "layer" }, `layer ${layer.layer}`);
     figure.append(element("div", { className: "load-row" }, number, bar));
   }
-  figure.append(expertLegend(Math.max(...layers.map((layer) => layer.load.length)), "expert"));
+  const label = hasOwnRouters ? "expert of the layer's own router" : "expert";
+  figure.append(expertLegend(Math.max(...layers.map((layer) => layer.load.length)), label));
   return figure;
 }
 
@@ -165,7 +174,7 @@ function agreementChart(figure) {
 function gallery(names, folder) {
   const pictures = names.map((name) => {
     const source = `${folder}/${encodeURIComponent(name)}.png`;
-    const caption = name.replace(/^fig(\d)_/, "Fig. $1: ");
+    const caption = CAPTIONS[name] ?? name.replace(/^fig(\d)_/, "Fig. $1: ");
     const picture = element("img", { src: source, alt: caption, loading: "lazy" });
     const link = element("a", { href: source }, picture);
     return element("figure", { className: "card" }, element("figcaption", {}, caption), link);
