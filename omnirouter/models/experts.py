@@ -48,12 +48,12 @@ class Experts(nn.Module):
         """Sum of the chosen experts' outputs, each scaled by its probability (eq. 2): (T, D)."""
         k = routing.experts_TK.shape[1]
         chosen, order = routing.experts_TK.flatten().sort(stable=True)
-        x_sorted = x_TD.index_select(0, order // k)
+        place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+        x_sorted = x_TD.index_select(0, order if k == 1 else order // k)
         x_sorted = x_sorted.to(_compute_dtype(x_TD))
         y = self._grouped(x_sorted, chosen) if self._can_group(x_sorted) else self._loop(x_sorted, chosen)
-        y = y.index_select(0, torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device)))
-        y = y.unflatten(0, (-1, k)) * routing.weights_TK.to(y.dtype).unsqueeze(2)
-        return y.squeeze(1) if k == 1 else y.sum(dim=1)
+        y, weights_TK = y.index_select(0, place), routing.weights_TK.to(y.dtype)
+        return y * weights_TK if k == 1 else (y.unflatten(0, (-1, k)) * weights_TK.unsqueeze(2)).sum(dim=1)
 
     def _can_group(self, x_sorted: Tensor) -> bool:
         """Tell whether the grouped kernel takes these tensors: bf16 on a GPU, rows of whole 16 bytes."""
@@ -66,7 +66,8 @@ class Experts(nn.Module):
         parameters = (self.inner_weight, self.inner_bias, self.outer_weight, self.outer_bias)
         w_inner, b_inner, w_outer, b_outer = (parameter.to(x_sorted.dtype) for parameter in parameters)
         dropout = self.dropout if self.training else 0.0
-        return _SortedExperts.apply(x_sorted, w_inner, b_inner, w_outer, b_outer, counts, dropout)
+        keep = torch.is_grad_enabled()
+        return _SortedExperts.apply(x_sorted, w_inner, b_inner, w_outer, b_outer, counts, dropout, keep)
 
     def _grouped(self, x_sorted: Tensor, chosen: Tensor) -> Tensor:
         """All experts in one matrix product; the host never waits for the counts.
@@ -93,16 +94,21 @@ class _SortedExperts(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *args: Any) -> Tensor:
-        """Tokens (T, D) to (T, D); args: weights and biases, tokens of each expert, dropout."""
-        *parameters, counts, dropout = args
+        """Tokens (T, D) to (T, D); args: weights and biases, tokens of each expert, dropout, whether to keep what
+        the backward pass needs: else the experts' hidden values take one another's place, near the processor."""
+        *parameters, counts, dropout, keep = args
         w_inner, _, w_outer, _ = parameters
-        hidden, y = x.new_empty(len(x), w_inner.shape[1]), x.new_empty(len(x), w_outer.shape[1])
-        parts = zip(x.split(counts), hidden.split(counts), y.split(counts), *parameters, strict=True)
+        hidden = x.new_empty(len(x) if keep else max(counts), w_inner.shape[1])
+        y = x.new_empty(len(x), w_outer.shape[1])
+        hiddens = hidden.split(counts) if keep else [hidden[:count] for count in counts]
+        parts = zip(x.split(counts), hiddens, y.split(counts), *parameters, strict=True)
         for x_j, hidden_j, y_j, w_inner_j, b_inner_j, w_outer_j, b_outer_j in parts:
-            torch.addmm(b_inner_j, x_j, w_inner_j.T, out=hidden_j)
-            F.dropout(hidden_j.relu_(), dropout, inplace=True)
+            torch.addmm(b_inner_j, x_j, w_inner_j.T, out=hidden_j).relu_()
+            if dropout:
+                F.dropout(hidden_j, dropout, inplace=True)
             torch.addmm(b_outer_j, hidden_j, w_outer_j.T, out=y_j)
-        ctx.save_for_backward(x, hidden, w_inner, w_outer)
+        if keep:
+            ctx.save_for_backward(x, hidden, w_inner, w_outer)
         ctx.counts, ctx.dropout = counts, dropout
         return y
 
@@ -123,7 +129,7 @@ class _SortedExperts(torch.autograd.Function):
             torch.mm(hidden_grad.T, x_j, out=w_grads[0][j])
             torch.sum(hidden_grad, 0, out=b_grads[0][j])
             torch.mm(hidden_grad, weights[0][j], out=x_grad_j)
-        return x_grad, w_grads[0], b_grads[0], w_grads[1], b_grads[1], None, None
+        return x_grad, w_grads[0], b_grads[0], w_grads[1], b_grads[1], None, None, None
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:

@@ -23,6 +23,10 @@ def test_router_is_softmax_over_all_experts_then_top_k() -> None:
     assert routing.experts_TK.tolist() == [[2, 1]]
     # eq. 2 scales by the probability itself: after top-k nothing is renormalised.
     torch.testing.assert_close(routing.weights_TK, torch.tensor([[5 / 8, 2 / 8]]))
+    router.top_k = 1
+    routing = router(torch.tensor([[1.0, 0.0]]))
+    assert routing.experts_TK.tolist() == [[2]]
+    torch.testing.assert_close(routing.weights_TK, torch.tensor([[5 / 8]]))
 
 
 def test_router_stays_fp32_under_autocast() -> None:
@@ -98,7 +102,7 @@ def test_without_jitter_nothing_is_drawn_and_nothing_changes() -> None:
     before = torch.get_rng_state()
     probs = router.train()(x).probs_TN
     assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(probs, (x @ router.weight).softmax(dim=1))
+    assert torch.equal(probs, router.eval()(x).probs_TN)
 
 
 def test_z_loss_by_hand() -> None:

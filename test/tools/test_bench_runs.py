@@ -1,8 +1,10 @@
 """The benchmarks run on problems of no size, and what they compute of their measurements is right."""
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import kaldiio
 import numpy as np
@@ -157,14 +159,43 @@ def test_both_steps_are_computed_alike_on_batches_already_there(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, device: str, bf16: bool
 ) -> None:
     configs: list[ExperimentConfig] = []
+    training = train_outside.Training(1.0, 0.0, [1.0])
     monkeypatch.setattr(train_outside, "_training_set", lambda folder, config: (None, config))
-    monkeypatch.setattr(train_outside, "_whole_step", lambda exp, config, *_: configs.append(config) or (1.0, 0.0))
-    monkeypatch.setattr(train_outside, "_bare_step", lambda config, *_: configs.append(config) or 1.0)
+    monkeypatch.setattr(train_outside, "_train", lambda exp, config, *_: configs.append(config) or training)
     train_outside.outside(dataclasses.replace(settings, device=torch.device(device)))
-    assert [config.training.precision == "bf16" for config in configs] == [bf16] * 2
+    assert [config.training.precision == "bf16" for config in configs] == [bf16]
     batch = make_batch(["a"], [np.zeros((4, 80), np.float32)], [[1]])
     moved = step.on_device(batch, torch.device("meta"))
     assert moved.features.is_meta and moved.targets.is_meta and moved.lengths == [4]
+
+
+def test_the_share_outside_by_hand(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, steps = [0.0], train_outside.STEPS
+
+    def takes(seconds: float) -> None:
+        clock[0] += seconds
+
+    def whole_step(trainer: SimpleNamespace, *_: object) -> None:
+        trainer.step += 1
+        takes(4)
+
+    def train(exp: Path, *_: object) -> None:
+        trainer = SimpleNamespace(step=0)
+        for _ in range(4 * steps):
+            takes(1)
+            train_outside.Trainer._train_step(trainer, [], {}, 1.0)
+        exp.mkdir()
+        record = {"step": 2 * steps, "time": {"wall_s": 5.0 * steps, "data_wait_share": 0.2}}
+        (exp / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+
+    monkeypatch.setattr(train_outside, "_training_set", lambda folder, config: (None, config))
+    monkeypatch.setattr(train_outside, "_bare_step", lambda *_: lambda: takes(3))
+    monkeypatch.setattr(train_outside, "_now", lambda _: clock[0])
+    monkeypatch.setattr(train_outside.Trainer, "_train_step", whole_step)
+    monkeypatch.setattr(train_outside, "train", train)
+    # Of 5 s a step waits for 1 and works for 4, of which the bare step takes 3.
+    assert train_outside.outside(settings).rows == [["omnirouter_2_512", "5000", "0.40 [0.40, 0.40]", "0.200"]]
+    assert train_outside.Trainer._train_step is whole_step
 
 
 def test_a_training_step_against_the_bare_one(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

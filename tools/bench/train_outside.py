@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -14,13 +16,14 @@ from bench.settings import Settings
 from bench.step import CONFIGS, CPU_BATCH_S, CPU_VOCAB, SHARE, on_device, scaled, training_step
 from bench.synthetic import LENGTHS, librispeech_frames, transcripts, write_feature_dir
 from bench.timing import spread, synchronise
-from omnirouter.data.dataset import make_batch
+from omnirouter.data.dataset import Batch, make_batch
 from omnirouter.data.sampler import BatchConfig, BucketSampler
 from omnirouter.data.tokenizer import Tokenizer, train_tokenizer
 from omnirouter.models.ctc import CtcModel
 from omnirouter.training.config import ExperimentConfig, load_config
 from omnirouter.training.experiment import Inputs
 from omnirouter.training.run import train
+from omnirouter.training.trainer import Trainer
 
 MOST_OUTSIDE, MOST_PADDING = 0.05, 0.05
 STEPS = 10
@@ -28,7 +31,7 @@ UTTERANCE_S = 15
 
 
 def outside(settings: Settings) -> Report:
-    """A whole training against the bare step on batches of the same shape."""
+    """A training's steps against bare ones on a batch of the same shape."""
     cuda = settings.device.type == "cuda"
     config = load_config(CONFIGS / "omnirouter_2_512.yaml")
     config = config if cuda else scaled(config)
@@ -37,25 +40,33 @@ def outside(settings: Settings) -> Report:
     config = dataclasses.replace(config, training=computing)
     repeats = 1 if settings.quick else min(settings.repeats, 5)
     with TemporaryDirectory() as name:
-        folder = Path(name)
-        inputs, config = _training_set(folder, config)
-        whole, bare, waits = [], [], []
-        for turn in range(repeats):
-            step_s, wait = _whole_step(folder / f"exp{turn}", config, inputs, settings.device)
-            whole.append(step_s)
-            waits.append(wait)
-            bare.append(_bare_step(config, inputs, settings.device))
-    share = spread([1 - its / mine for its, mine in zip(bare, whole, strict=True)])
-    row = ["omnirouter_2_512", f"{1000 * spread(whole).median:.0f}", f"{1000 * spread(bare).median:.0f}"]
-    row += [str(share), f"{spread(waits).median:.3f}"]
+        inputs, config = _training_set(Path(name), config)
+        runs = [_train(Path(name) / f"exp{turn}", config, inputs, settings.device) for turn in range(repeats)]
+    share = spread([1 - (1 - run.wait_share) * ratio for run in runs for ratio in run.bare_to_work])
+    waits = spread([run.wait_share for run in runs])
+    row = ["omnirouter_2_512", f"{1000 * spread([run.step_s for run in runs]).median:.0f}", str(share)]
+    row += [f"{waits.median:.3f}"]
     note = (
-        f"Steps {STEPS + 1} to {2 * STEPS} of a training, as metrics.jsonl has them, loading, augmentation, clipping "
-        "and telemetry included; against forward pass, losses, backward pass and optimizer on a batch of that shape "
-        f"{'on the GPU, both in bf16' if cuda else f'in memory. At 1/{SHARE} of the size'}. Medians [10 %, 90 %]."
+        f"Step ms and waiting: steps {STEPS + 1} to {2 * STEPS} of a training, as metrics.jsonl has them, loading, "
+        "augmentation, clipping and telemetry included. Outside: that waiting, and, in the steps after these, what one "
+        "takes, less its waiting, above a forward pass, losses, backward pass and optimizer right after it, on a batch "
+        f"of that shape {'on the GPU, both in bf16' if cuda else f'in memory. At 1/{SHARE} of the size'}. "
+        "Medians [10 %, 90 %]."
     )
-    header = ["model", "step ms", "model and optimizer ms", "share outside", "share of waiting for data"]
+    header = ["model", "step ms", "share outside", "share of waiting for data"]
     target = Target("share outside", share.median, MOST_OUTSIDE)
     return Report("What a training step spends outside the model", header, [row], [target], [note])
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What a training has given."""
+
+    step_s: float
+    wait_share: float
+    """Share of the undisturbed steps' time that they wait for data."""
+    bare_to_work: list[float]
+    """Of each step beside a bare one, ratio of the bare one's time to its own, less waiting."""
 
 
 def _training_set(folder: Path, config: ExperimentConfig) -> tuple[Inputs, ExperimentConfig]:
@@ -65,7 +76,7 @@ def _training_set(folder: Path, config: ExperimentConfig) -> tuple[Inputs, Exper
     write_feature_dir(folder / "train", np.full(4 * a_batch, 100 * UTTERANCE_S))
     write_feature_dir(folder / "dev", np.full(2, 300))
     training = dataclasses.replace(
-        config.training, max_steps=2 * STEPS, log_every=STEPS, valid_every=2 * STEPS, average_best=1,
+        config.training, max_steps=4 * STEPS, log_every=STEPS, valid_every=4 * STEPS, average_best=1,
         batches_per_step=1, threads=torch.get_num_threads(),
     )  # fmt: skip
     batch = dataclasses.replace(config.batch, buckets=1)
@@ -73,16 +84,37 @@ def _training_set(folder: Path, config: ExperimentConfig) -> tuple[Inputs, Exper
     return Inputs(folder / "train", folder / "dev", folder / "lang"), config
 
 
-def _whole_step(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.device) -> tuple[float, float]:
-    """Seconds of a step of a training, and the share of its time that it waits for data."""
-    train(exp, config, inputs, device)
+def _train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.device) -> Training:
+    """Train undisturbed, then with a bare step after each step: the machine may be slower a second later."""
+    bare, whole_step = _bare_step(config, inputs, device), Trainer._train_step
+    ratios, ended = [], 0.0
+
+    def beside_a_bare_one(trainer: Trainer, batches: list[Batch], known: dict[str, float], wait_s: float) -> None:
+        nonlocal ended
+        whole_step(trainer, batches, known, wait_s)
+        if trainer.step < 2 * STEPS:
+            return
+        done = _now(device)
+        bare()
+        now = _now(device)
+        if trainer.step > 2 * STEPS:
+            ratios.append((now - done) / (done - ended - wait_s))
+        ended = now
+
+    with patch.object(Trainer, "_train_step", beside_a_bare_one):
+        train(exp, config, inputs, device)
     records = [json.loads(line) for line in (exp / "metrics.jsonl").read_text().splitlines()]
     times = next(record["time"] for record in records if record["step"] == 2 * STEPS and "time" in record)
-    return times["wall_s"] / STEPS, times["data_wait_share"]
+    return Training(times["wall_s"] / STEPS, times["data_wait_share"], ratios)
 
 
-def _bare_step(config: ExperimentConfig, inputs: Inputs, device: torch.device) -> float:
-    """Seconds of a step on a batch in memory."""
+def _now(device: torch.device) -> float:
+    synchronise(device)
+    return time.perf_counter()
+
+
+def _bare_step(config: ExperimentConfig, inputs: Inputs, device: torch.device) -> Callable[[], None]:
+    """A step, tried already, on a batch in memory."""
     tokenizer, rng = Tokenizer(inputs.lang), np.random.default_rng(0)
     torch.manual_seed(0)
     model = CtcModel(config.model, len(tokenizer.tokens)).to(device).train()
@@ -92,14 +124,8 @@ def _bare_step(config: ExperimentConfig, inputs: Inputs, device: torch.device) -
     features = [rng.standard_normal((100 * UTTERANCE_S, config.model.n_mels), dtype=np.float32) for _ in texts]
     batch = make_batch([str(i) for i in range(number)], features, [tokenizer.encode(text) for text in texts])
     batch = on_device(batch, device)
-    for _ in range(STEPS):
-        step(batch)
-    synchronise(device)
-    started = time.perf_counter()
-    for _ in range(STEPS):
-        step(batch)
-    synchronise(device)
-    return (time.perf_counter() - started) / STEPS
+    step(batch)
+    return lambda: step(batch)
 
 
 def padding(settings: Settings) -> Report:
