@@ -64,7 +64,7 @@ def assert_close(mine: dict[str, Tensor | None], wanted: dict[str, Tensor | None
     for name, tensor in wanted.items():
         assert (mine[name] is None) == (tensor is None), name
         if tensor is not None:
-            torch.testing.assert_close(mine[name], tensor, rtol=1e-4, atol=3e-6, msg=lambda m, n=name: f"{n}: {m}")
+            assert (mine[name] - tensor).norm() <= 1e-5 * tensor.norm(), name  # some 80 roundings of fp32
 
 
 @pytest.mark.parametrize("processes", [2, 3])
