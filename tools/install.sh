@@ -22,8 +22,8 @@ quiet=false         # say nothing when there is nothing to do
 
 venv=$root/.venv
 stamp=$venv/installed # written last; its lines: made from what, with which extras, with which --python and --index-url
-unfinished=$root/.venv.incomplete # is there while pip is at work, since a kill leaves packages half there; holds the
-# names of those that were there before, where only extras are added
+unfinished=$root/.venv.incomplete # is there while pip is at work, since a kill leaves packages half there; lists those
+#                                   that were there before, if only extras are added
 read -ra candidates <<<"python3 python3.13 python3.12 python3.11 python3.10 python"
 [[ -z $python ]] || candidates=("$python")
 
@@ -70,13 +70,15 @@ stop_if_installed() {
     fi
 }
 
-noted() { # prints the paths of pip's notes, with find's tests in the arguments: of a package that is complete, X.dist-info
+in_packages() { # prints what pip has put beside the packages and is found by these tests of `find`
     find "$venv"/lib/python*/site-packages -maxdepth 1 "$@" 2>/dev/null || true
 }
-packages() { noted -name '*.dist-info' ! -name 'omnirouter-*'; } # this package itself pip makes anew each time
+packages() { # prints by what pip knows each package, this one aside, which is made anew each time
+    in_packages -name '*.dist-info' ! -name 'omnirouter-*'
+}
 
 repair() { # after a kill: packages that were complete before stay, of the others pip is to know nothing
-    if [[ -s $unfinished && -z $(noted -name '~*' ! -name '~mnirouter*') ]]; then # ~: pip was replacing something
+    if [[ -s $unfinished && -z $(in_packages -name '~*' ! -name '~mnirouter*') ]]; then # ~: pip was replacing something
         echo "an earlier installation of extras was cut off: what was there before is kept"
         packages | grep -vxFf "$unfinished" | tr '\n' '\0' | xargs -0 rm -rf || true
         rm -rf "$venv"/lib/python*/site-packages/{omnirouter-*.dist-info,~mnirouter*}

@@ -3,7 +3,11 @@
 import dataclasses
 import hashlib
 import io
+import os
 import re
+import signal
+import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -111,6 +115,41 @@ def test_an_interrupted_download_goes_on(server: Server, archive: Archive, tmp_p
     assert names(tmp_path) == EXTRACTED
     assert (tmp_path / "corpus.tar.gz").read_bytes() == server.files["corpus.tar.gz"]
     assert server.asked == [f"bytes={start}-" for start in (0, 300_000, 600_000, 900_000)]
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from omnirouter.corpora.download import Archive, download_corpus
+
+left, output, url, md5 = int(sys.argv[1]), *sys.argv[2:]
+
+def count(event, args):
+    global left
+    if event in ("open", "os.mkdir", "os.rename", "os.remove") and str(args[0]).startswith(output):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(count)
+download_corpus([Archive((url,), "md5", md5, "Libri/a")], pathlib.Path(output))
+"""
+
+
+def test_a_kill_at_any_step_costs_nothing_but_time(server: Server, archive: Archive, tmp_path: Path) -> None:
+    """`kill -9` before the first operation on a file, then, by the same command, before its second, and so on."""
+    server.limit = 500_000  # a part of the file stays each time that the connection ends
+    output, kills = tmp_path / "downloads", 0
+    folder, environment = output / "Libri/a", {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    while True:
+        command = [sys.executable, "-c", KILLED, str(kills + 1), str(output), *archive.urls, archive.digest]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        kills += 1
+        assert not folder.exists() or names(folder) == ["deep/text", "noise"]
+    assert names(output) == EXTRACTED and (folder / "noise").read_bytes() == NOISE
+    assert kills > 4 and len(server.asked) >= 3
 
 
 def test_a_server_without_ranges_begins_anew(server: Server, archive: Archive, tmp_path: Path) -> None:

@@ -164,6 +164,11 @@ def test_the_lock_outlives_a_killed_script_as_long_as_pip_does(clone: Clone) -> 
     assert "starting again" in second.communicate()[0] and second.returncode == 0
 
 
+def test_where_nothing_can_be_locked_it_goes_on() -> None:
+    result = subprocess.run([sys.executable, str(ROOT / "tools/lock.py"), "x"], capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, "") and result.stderr.startswith("warning: no lock (")
+
+
 def test_unknown_extras_are_refused(good: Clone) -> None:
     result = good.install("--extras", "test lhots")
     assert (result.returncode, good.calls()) == (1, "")

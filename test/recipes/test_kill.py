@@ -1,5 +1,9 @@
-"""Every stage of the mini recipe, killed at random moments and run again, ends with the same result."""
+"""Every stage of the mini recipe, killed at random moments and run again, ends with the same result.
 
+What is killed is in turn the whole process group, the script alone, and one of the processes that it has started.
+"""
+
+import itertools
 import json
 import os
 import random
@@ -8,7 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +21,7 @@ import pytest
 import torch
 
 Clone = Any  # of conftest.py
+Killer = Callable[[subprocess.Popen[str], list[int]], None]
 SEED = 7
 KILLS = {1: 4, 2: 5, 3: 2, 4: 1, 5: 3, 6: 3, 7: 2}
 TRAIN = ("--stage", "4", "--stop-stage", "4")
@@ -36,12 +42,28 @@ def start(clone: Clone, *args: str) -> subprocess.Popen[str]:
     )
 
 
-def kill(process: subprocess.Popen[str], clone: Clone) -> None:
-    """`kill -9` of the script's process group; whatever it has started has to end with it."""
+def killers(rng: random.Random) -> Iterator[Killer]:
+    """Ways of `kill -9`, in turn, of a running script and the processes that it has started."""
+
+    def kill_group(process: subprocess.Popen[str], _: list[int]) -> None:
+        os.killpg(process.pid, signal.SIGKILL)
+
+    def kill_script(process: subprocess.Popen[str], _: list[int]) -> None:
+        process.kill()
+
+    def kill_one(process: subprocess.Popen[str], others: list[int]) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(rng.choice(others or [process.pid]), signal.SIGKILL)
+
+    return itertools.cycle([kill_group, kill_script, kill_one])
+
+
+def kill(process: subprocess.Popen[str], clone: Clone, killer: Killer) -> None:
+    """Kill a script, or some of it; whatever it has started has to end, and with it the script."""
     doomed = processes_in(clone.mini)
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+        killer(process, sorted({*doomed} - {process.pid}))
+    process.communicate(timeout=120)
     wait_for(lambda: not processes_in(clone.mini))
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in doomed))  # a zombie's number counts as in use
 
@@ -102,27 +124,28 @@ def killed(finished: Clone, make_clone: Callable[[], Clone]) -> Clone:
     """A copy in which every stage was killed some times, then run to its end."""
     clone = make_clone()
     rng = random.Random(SEED)
+    ways = killers(rng)
     durations = durations_s((finished.root / "first.log").read_text())
     for stage, kills in KILLS.items():
         args = ("--stage", str(stage), "--stop-stage", str(stage))
         for _ in range(kills):
             process = start(clone, *args)
             time.sleep(rng.uniform(0, durations[stage]))
-            kill(process, clone)
+            kill(process, clone, next(ways))
         if stage == 4:
-            kill_between_checkpoints(clone, rng)
+            kill_between_checkpoints(clone, rng, ways)
         clone.run(*args)
     return clone
 
 
-def kill_between_checkpoints(clone: Clone, rng: random.Random) -> None:
+def kill_between_checkpoints(clone: Clone, rng: random.Random, ways: Iterator[Killer]) -> None:
     """Kill training some times, each time when it has got further."""
     for _ in range(3):
         before = step_checkpoints(clone)
         process = start(clone, *TRAIN)
         wait_for(lambda: step_checkpoints(clone) - before or process.poll() is not None)  # noqa: B023
         time.sleep(rng.uniform(0, 0.3))
-        kill(process, clone)
+        kill(process, clone, next(ways))
 
 
 def step_checkpoints(clone: Clone) -> set[Path]:
