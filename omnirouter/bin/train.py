@@ -32,10 +32,12 @@ def main() -> None:
     """Parse arguments and train."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, required=True, help="YAML configuration")
+    parser.add_argument("--variant", default="", help="name of one of its variants, such as a schedule for less speech")
     parser.add_argument("--set", default="", help="overrides, such as 'model.experts=2 optim.lr=1e-3'")
     parser.add_argument("--train", type=Path, required=True, help="data directory with features to train on")
     parser.add_argument("--dev", type=Path, required=True, help="data directory with features to validate on")
     parser.add_argument("--lang", type=Path, required=True, help="language directory of stage 3")
+    parser.add_argument("--lang-text", type=Path, help="transcripts; one that was learned from others is refused")
     parser.add_argument("--exp", type=Path, required=True, help="experiment directory")
     parser.add_argument("--init", type=Path, help="experiment directory whose weights to start from")
     parser.add_argument("--restart", action="store_true", help="delete the experiment directory and begin anew")
@@ -46,8 +48,8 @@ def main() -> None:
     args = parser.parse_args()
     if is_torchelastic_launched():
         bind_to_parent()  # torchrun does not end its processes when it is itself killed
-    config = load_config(args.config, split_words(args.set, "--set"))
-    inputs = Inputs(args.train, args.dev, args.lang, args.init, args.allow_pipes)
+    config = load_config(args.config, split_words(args.set, "--set"), args.variant)
+    inputs = Inputs(args.train, args.dev, args.lang, args.init, args.allow_pipes, args.lang_text)
     device = choose_device(args.ngpu)
     with process_group(device):
         train(args.exp, config, inputs, device, args.restart)

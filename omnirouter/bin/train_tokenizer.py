@@ -1,4 +1,5 @@
-"""Learn the output units from a data directory's transcripts (stage 3): writes tokens.txt and, for BPE, bpe.model.
+"""Learn the output units from a data directory's transcripts (stage 3): writes tokens.txt, for BPE bpe.model, and
+learned_from, which says what transcripts these were.
 
 Of more than a million transcripts, BPE learns from a million, drawn at random, always the same; every character has a
 unit.
@@ -20,7 +21,8 @@ def main() -> None:
     parser.add_argument("--vocab-size", type=int, default=500, help="number of BPE units, blank included")
     parser.add_argument("--output", type=Path, required=True, help="language directory to make")
     args = parser.parse_args()
-    size = train_tokenizer(read_values(args.data_dir / "text"), args.type, args.vocab_size, args.output)
+    text = args.data_dir / "text"
+    size = train_tokenizer(read_values(text), args.type, args.vocab_size, args.output, text)
     print(f"{args.output}: {size} {args.type} units, blank included")
 
 

@@ -60,7 +60,7 @@ def build(folder: Path, data_dir: Path, tokenizer: Tokenizer) -> dict[str, str]:
         for keys, (texts, frames, *others) in read_blocks(tables):
             writer.add_texts("ids", keys)
             writer.add("frames", _counts(data_dir, keys, frames))
-            _add_labels(writer, tokenizer.encode_all(texts, available_cores()), label_type)
+            _add_labels(writer, tokenizer.encode_all(texts, available_cores()), label_type, tokenizer.unknown)
             places.add(others)
             bar.update(len(keys))
         places.finish()
@@ -74,21 +74,27 @@ def _counts(data_dir: Path, keys: Sequence[str], texts: Sequence[str]) -> np.nda
     return np.fromiter(map(int, texts), np.int32, len(texts))
 
 
-def _add_labels(writer: Writer, labels: Sequence[Sequence[int]], kind: np.dtype) -> None:
+def _add_labels(writer: Writer, labels: Sequence[Sequence[int]], kind: np.dtype, unknown: int) -> None:
     lengths = np.fromiter(map(len, labels), np.int64, len(labels))
     joined = np.fromiter(itertools.chain.from_iterable(labels), kind, int(lengths.sum()))
     writer.add_parts("labels", joined, lengths)
     writer.add("least_tokens", (lengths + repeats(joined, lengths)).astype(np.int32))
+    writer.add("unknown", marked(joined == unknown, lengths))
 
 
 def repeats(joined: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Count, in each of several sequences (n,) that are joined, the labels that equal the one before; int64 (n,)."""
+    """Count, in each of several sequences (n,) that are joined, the labels that equal the one before; int32 (n,)."""
     equal = np.zeros(len(joined) + 1, np.int64)
     equal[1:-1] = joined[1:] == joined[:-1]
     ends = np.cumsum(lengths)
     equal[ends] = 0  # what follows the end of a sequence begins another
-    before = np.concatenate(([0], np.cumsum(equal)))
-    return before[ends] - before[ends - lengths]
+    return marked(equal[:-1], lengths)
+
+
+def marked(marks: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Count the marks in each of several sequences (n,) that are joined; int32 (n,)."""
+    before, ends = np.concatenate(([0], np.cumsum(marks))), np.cumsum(lengths)
+    return (before[ends] - before[ends - lengths]).astype(np.int32)
 
 
 class _Stored:

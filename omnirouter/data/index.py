@@ -17,7 +17,7 @@ from omnirouter.data.files import alone, atomic_dir
 from omnirouter.data.parsing import parse_recording
 from omnirouter.data.tokenizer import Tokenizer
 
-VERSION = 1
+VERSION = 2
 SOURCES = ("text", "utt2num_frames", "feats.scp", "wav.scp", "segments", "utt2speed")
 STATE = ".state.json"
 
@@ -33,6 +33,8 @@ class Index:
         """Feature frames of each utterance, int32 (N,)."""
         self.least_tokens = self._maps["least_tokens"]
         """Encoder frames that CTC needs at least: one a label, and a blank between equal ones; int32 (N,)."""
+        self.unknown = self._maps["unknown"]
+        """Labels of each utterance that say that there is no unit for it, int32 (N,)."""
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -51,6 +53,11 @@ class Index:
     def label_count(self, row: int) -> int:
         """Number of labels of an utterance."""
         return len(self._part("labels", row))
+
+    @property
+    def label_total(self) -> int:
+        """Number of labels of all utterances."""
+        return len(self._maps["labels"])
 
     def place(self, row: int) -> Place:
         """Where the features of an utterance are."""

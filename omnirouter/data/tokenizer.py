@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from omnirouter.data.errors import UserError
-from omnirouter.data.files import atomic_dir, atomic_write
+from omnirouter.data.files import atomic_dir, atomic_write, digest
 
 BLANK, UNKNOWN, SPACE = "<blank>", "<unk>", "▁"
+LEARNED_FROM = "learned_from"  # in a language directory: which transcripts, and their digest
 TOKEN_TYPES = ("bpe", "char")
 MOST_SENTENCES = 1_000_000  # from which BPE units are learned: 1 kB each in memory; LibriSpeech has 281 241 in all
 
@@ -22,12 +23,16 @@ class Tokenizer:
         self._index = {token: i for i, token in enumerate(self.tokens)}
         self._bpe = _load_bpe(lang_dir / "bpe.model") if (lang_dir / "bpe.model").exists() else None
 
+    @property
+    def unknown(self) -> int:
+        """Label of what the tokenizer has no unit for."""
+        return self._index[UNKNOWN]
+
     def encode(self, text: str) -> list[int]:
         """Labels of a transcript, without blanks."""
         if self._bpe is not None:
             return self._bpe.encode(text)
-        unknown = self._index[UNKNOWN]
-        return [self._index.get(character, unknown) for character in SPACE.join(text.split())]
+        return [self._index.get(character, self.unknown) for character in SPACE.join(text.split())]
 
     def encode_all(self, texts: Sequence[str], threads: int) -> list[list[int]]:
         """Labels of many transcripts, by so many threads where the units are BPE."""
@@ -41,9 +46,12 @@ class Tokenizer:
         return " ".join(text.replace(SPACE, " ").split())
 
 
-def train_tokenizer(texts: Iterable[str], token_type: str, vocab_size: int, output: Path) -> int:
+def train_tokenizer(
+    texts: Iterable[str], token_type: str, vocab_size: int, output: Path, source: Path | None = None
+) -> int:
     """Learn a tokenizer and write its language directory; returns the vocabulary size, blank included.
 
+    source: the table that the texts are of; the directory then says so, for `check_learned_from`.
     bpe learns `vocab_size` units; char takes every character that occurs, and vocab_size is not used. Of more than
     `MOST_SENTENCES` transcripts bpe learns from so many, drawn at random, always the same; no character is left out.
     """
@@ -57,7 +65,22 @@ def train_tokenizer(texts: Iterable[str], token_type: str, vocab_size: int, outp
             tokens = [BLANK, UNKNOWN, SPACE, *sorted(characters)]
         with atomic_write(folder / "tokens.txt") as file:
             file.writelines(f"{token} {i}\n" for i, token in enumerate(tokens))
+        if source is not None:
+            with atomic_write(folder / LEARNED_FROM) as file:
+                file.write(f"{source} {digest(source)}\n")
     return len(tokens)
+
+
+def check_learned_from(lang_dir: Path, text: Path) -> None:
+    """UserError when a language directory says that it was learned from other transcripts than this table's."""
+    if not (lang_dir / LEARNED_FROM).exists() or not text.exists():
+        return
+    source, _, wanted = (lang_dir / LEARNED_FROM).read_text(encoding="utf-8").strip().rpartition(" ")
+    if digest(text) != wanted:
+        raise UserError(
+            f"{lang_dir} was learned from {source}, not from {text} as it is now; learn it anew with --stage 3, or, to "
+            f"train with these units all the same, delete {lang_dir / LEARNED_FROM}"
+        )
 
 
 class _Sample:

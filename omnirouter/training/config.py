@@ -1,7 +1,7 @@
 """The configuration of an experiment: what conf/*.yaml holds, section by section."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -160,31 +160,54 @@ class ExperimentConfig:
         return dataclasses.asdict(self)
 
 
-def load_config(path: Path, settings: Sequence[str] = ()) -> ExperimentConfig:
+def load_config(path: Path, settings: Sequence[str] = (), variant: str = "") -> ExperimentConfig:
     """Read a YAML configuration and apply settings `section.key=value`; unknown keys raise UserError.
 
-    A top-level key `base` names another file, relative to this one, whose values this one's replace. An experiment's
-    config.yaml can be read too: what it says of its `inputs` is left out.
+    A top-level key `base` names another file, relative to this one, whose values this one's replace. A top-level key
+    `variants` holds sections by name, such as the schedule for a smaller corpus: those named by `variant` replace the
+    values of the same file, and are replaced by those of a file based on it. An experiment's config.yaml can be read
+    too: what it says of its `inputs` is left out.
     """
-    values = _with_base(path)
+    layers = _layers(path)
+    known = sorted({name for _, variants in layers for name in variants})
+    if variant and variant not in known:
+        raise UserError(
+            f"{path}: neither it nor its bases have a variant {variant!r} (known: {', '.join(known) or 'none'}); to "
+            "use its values as they are, give --variant="
+        )
+    values: dict[str, Any] = {}
+    for own, variants in layers:
+        values = _replaced(_replaced(values, own), variants.get(variant, {}))
     values.pop("inputs", None)
     checked(ExperimentConfig, override({}, settings), "--set")
     return build(ExperimentConfig, override(values, settings), str(path))
 
 
-def _with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Read a file and what its `base` names; above: the files whose base it is."""
+def _layers(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Return the values and the variants of a file and of its bases, the undermost first; above: whose base it is."""
     values = load_yaml(path)
     base = values.pop("base", None)
+    layer = [(values, _variants(path, values.pop("variants", {})))]
     if base is None:
-        return values
+        return layer
     above = (*above, path.resolve())
     if not isinstance(base, str) or not (path.parent / base).is_file():
         raise UserError(f"{path}: its base {base!r} is not a file beside it")
     if (path.parent / base).resolve() in above:
         raise UserError(f"{path}: its base {base!r} is based on this file")
-    merged = _with_base(path.parent / base, above)
-    for section, fields in values.items():
-        known = merged.get(section)
-        merged[section] = {**known, **fields} if isinstance(known, dict) and isinstance(fields, dict) else fields
-    return merged
+    return _layers(path.parent / base, above) + layer
+
+
+def _variants(path: Path, values: Any) -> dict[str, Any]:
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: variants: expected names with sections, found {values!r}")
+    return {str(name): checked(ExperimentConfig, own, f"{path}: variants: {name}") for name, own in values.items()}
+
+
+def _replaced(values: dict[str, Any], by: Mapping[str, Any]) -> dict[str, Any]:
+    """Return sections with some of their fields replaced."""
+    result = dict(values)
+    for section, fields in by.items():
+        known = result.get(section)
+        result[section] = {**known, **fields} if isinstance(known, dict) and isinstance(fields, dict) else fields
+    return result

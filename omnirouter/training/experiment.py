@@ -49,6 +49,8 @@ class Inputs:
     init: Path | None = None
     allow_pipes: bool = False
     """Whether to run the shell commands in wav.scp, where features are not stored."""
+    lang_text: Path | None = None
+    """Transcripts from which `lang` must have been learned; None: from any."""
 
     def as_dict(self, need_init: bool = True) -> dict[str, Any]:
         """Paths, and digests of what lies there: the same names with other data are another experiment.

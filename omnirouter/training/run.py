@@ -9,7 +9,7 @@ from omnirouter.data.dataset import TrainingData, read_feature_dir, training_bat
 from omnirouter.data.errors import UserError
 from omnirouter.data.features import FeatureStats
 from omnirouter.data.sampler import BucketSampler, Position
-from omnirouter.data.tokenizer import Tokenizer
+from omnirouter.data.tokenizer import Tokenizer, check_learned_from
 from omnirouter.models.ctc import parameter_counts
 from omnirouter.scoring.results import checkout_commit
 from omnirouter.training.config import ExperimentConfig
@@ -51,6 +51,8 @@ def train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.dev
 
 def _open(exp: Path, config: ExperimentConfig, inputs: Inputs, restart: bool, locks: ExitStack) -> bool:
     """Lock the experiment directory and make it ready; returns whether its training is finished."""
+    if inputs.lang_text is not None:
+        check_learned_from(inputs.lang, inputs.lang_text)
     if restart or not has_begun(exp):
         inputs.as_dict()  # whatever forbids the new run must be known before the old one is deleted
         if inputs.init is not None:

@@ -19,15 +19,35 @@ from omnirouter.training.log import LOG
 
 FRAMES_PER_H = 3600 * FRAMES_PER_S
 BLOCK = 1 << 20  # rows that are looked at together
+MOST_UNKNOWN = 0.01  # share of labels; units learned from the training transcripts themselves leave none
 
 
 def open_training_data(exp: Path, config: ExperimentConfig, inputs: Inputs) -> tuple[TrainingData, FeatureStats]:
     """Return an experiment's training data and feature statistics; the index of the data is built if need be."""
     stats_h = config.features.stats_h
     index = open_index(inputs.train, exp / "lang", inputs.allow_pipes, lambda built: add_drawn_stats(built, stats_h))
+    check_units(index, inputs.train / "text", inputs.lang)
     kept = select_trainable(index, config, exp / "dropped_utts")
     stats = open_stats(index, kept, stats_h)
     return TrainingData(index, kept, config.specaugment, stats.mean, config.training.seed), stats
+
+
+def check_units(index: Index, text: Path, lang: Path) -> None:
+    """Warn of transcripts that the units of a language directory cannot write; UserError where they are many.
+
+    text: the transcripts' table, for the message, as `lang` is.
+    """
+    unknown = int(index.unknown.sum(dtype=np.int64))
+    if not unknown:
+        return
+    row, share = int(index.unknown.argmax()), unknown / index.label_total
+    found = (
+        f"{text}: {unknown} of its {index.label_total} labels ({share:.2%}) are <unk>, for which {lang} has no unit; "
+        f"in utterance {index.utt_id(row)}, for one, {index.unknown[row]} of {index.label_count(row)}"
+    )
+    if share > MOST_UNKNOWN:
+        raise UserError(f"{found}; more than {MOST_UNKNOWN:.0%} is refused: learn units from this text with --stage 3")
+    LOG.warning("%s", found)
 
 
 def select_trainable(index: Index, config: ExperimentConfig, listing: Path) -> np.ndarray:

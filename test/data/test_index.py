@@ -74,7 +74,7 @@ def check(index: Index, data_dir: Path, lang: Path) -> None:
         labels = tokenizer.encode(text[key])
         assert index.labels(row) == labels and index.label_count(row) == len(labels)
         assert index.least_tokens[row] == len(labels) + sum(a == b for a, b in itertools.pairwise(labels))
-        assert index.frames[row] == int(frames[key])
+        assert index.unknown[row] == labels.count(1) and index.frames[row] == int(frames[key])
         place = index.place(row)
         if isinstance(place, Utterance):
             assert place.utt_id == key
@@ -106,7 +106,17 @@ def test_labels_of_any_vocabulary(characters: int) -> None:
     write_table(data_dir / "text", {f"utt{i:03d}": "".join(rng.choice(alphabet, 9)) for i in range(45)})
     index = open_index(data_dir, Path("many"))
     check(index, data_dir, Path("many"))
+    assert index.label_total == 45 * 9 and not index.unknown.any()
     assert (index.folder / "labels").stat().st_size == 45 * 9 * (1 if characters == 3 else 2)
+
+
+@pytest.mark.parametrize("kind", ["bpe", "char"])
+def test_labels_without_a_unit_are_counted(kind: str) -> None:
+    data_dir = make_set("stored")
+    train_tokenizer(["ONE TWO NINE TEN"], kind, 12, Path("few"))
+    index = open_index(data_dir, Path("few"))
+    check(index, data_dir, Path("few"))
+    assert 0 < index.unknown.sum() < index.label_total and len({*index.unknown.tolist()}) > 3
 
 
 def test_repeats_by_hand() -> None:

@@ -9,7 +9,7 @@ import pytest
 from omnirouter.data import streams
 from omnirouter.data import tokenizer as module
 from omnirouter.data.errors import UserError
-from omnirouter.data.tokenizer import Tokenizer, train_tokenizer
+from omnirouter.data.tokenizer import Tokenizer, check_learned_from, train_tokenizer
 
 TEXTS = ["THE CAT SAT ON THE MAT", "A CAT AND A HAT", "THAT HAT IS FLAT", "ÉTÉ"]
 
@@ -118,3 +118,20 @@ def test_a_damaged_token_list_names_the_line(tmp_path: Path) -> None:
     (tmp_path / "tokens.txt").write_text("<blank> 0\nA 7\n")
     with pytest.raises(UserError, match=r"tokens\.txt:2"):
         Tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["bpe", "char"])
+def test_units_know_what_they_were_learned_from(tmp_path: Path, kind: str) -> None:
+    upper, cased = tmp_path / "a b/text", tmp_path / "cased/text"
+    for path, text in ((upper, "u1 THE CAT SAT ON A MAT\n"), (cased, "u1 The cat sat on a mat.\n")):
+        path.parent.mkdir()
+        path.write_text(text)
+    train_tokenizer(streams.read_values(upper), kind, 20, tmp_path / "lang", upper)
+    check_learned_from(tmp_path / "lang", upper)
+    with pytest.raises(UserError, match=f"lang was learned from {upper}, not from {cased} as it is now; .* --stage 3"):
+        check_learned_from(tmp_path / "lang", cased)
+    upper.write_text("u1 THE CAT SAT ON A HAT\n")
+    with pytest.raises(UserError, match="as it is now"):
+        check_learned_from(tmp_path / "lang", upper)
+    (tmp_path / "lang/learned_from").unlink()  # as the message says
+    check_learned_from(tmp_path / "lang", cased)

@@ -126,7 +126,8 @@ def test_every_experiment_is_a_job_and_a_failed_one_stops_none(untouched: Clone,
     assert done.stderr.splitlines()[-1].startswith("error: not all experiments are finished")
     calls = (tmp_path / "calls").read_text().splitlines()
     trained = [
-        re.search(r"bin\.train .*--exp (\S+) --config .*/conf/(\w+)\.yaml --set=(.*) --ngpu 0$", line) for line in calls
+        re.search(r"bin\.train .*--exp (\S+) --config .*/conf/(\w+)\.yaml --variant= --set=(.*) --ngpu 0$", line)
+        for line in calls
     ]
     assert sorted(match.groups() for match in trained if match) == [
         (f"exp/{name}{'_seed2' if seed == 2 else ''}", name, f"optim.lr=1 training.seed={seed}")

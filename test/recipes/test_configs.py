@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import yaml
 
 from omnirouter.data.dataset import make_batch
 from omnirouter.models.ctc import CtcModel, ctc_loss, parameter_counts
 from omnirouter.training.config import load_config
-from omnirouter.training.trainer import make_optimizer
+from omnirouter.training.schedule import learning_rate
+from omnirouter.training.step import StepGradient, make_optimizer
 
 EGS = Path(__file__).resolve().parents[2] / "egs"
 CONFIGS = sorted(EGS.glob("*/asr1/conf/*.yaml"))
@@ -44,21 +47,60 @@ def test_the_three_encoders_of_a_recipe_are_alike_in_active_parameters(recipe: P
     assert active["switch"] == active["dense"] + router * configs["switch"].layers
 
 
+def variants(path: Path) -> list[str]:
+    """The variants of a recipe's configurations, or one without a name."""
+    return list(yaml.safe_load((path.parent / "base.yaml").read_text()).get("variants", [""]))
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parts[-4]}-{path.stem}")
 def test_a_plateau_outlasts_a_step_of_the_rate(path: Path) -> None:
-    config = load_config(path)
-    optim, training = config.optim, config.training
-    has_steps = optim.warmup_steps + optim.cosine_steps + optim.step_every < training.max_steps
-    assert has_steps == (path.parts[-4] == "libriheavy")
-    assert not has_steps or training.patience * training.valid_every > optim.step_every
+    for variant in variants(path):
+        config = load_config(path, variant=variant)
+        optim, training = config.optim, config.training
+        has_steps = optim.warmup_steps + optim.cosine_steps + optim.step_every < training.max_steps
+        assert has_steps == (path.parts[-4] == "libriheavy")
+        assert not has_steps or training.patience * training.valid_every > optim.step_every
+        assert has_steps or optim.warmup_steps + optim.cosine_steps == training.max_steps
 
 
-@pytest.mark.parametrize("subset, divisor", [("medium", 2.5), ("small", 16)])
-def test_the_schedules_of_libriheavy_are_one_schedule(subset: str, divisor: float) -> None:
-    large, smaller = (load_config(EGS / f"libriheavy/asr1/conf/{name}.yaml") for name in ("omnirouter", subset))
-    counts = ("warmup_steps", "cosine_steps", "step_every")
-    assert [getattr(smaller.optim, name) * divisor for name in counts] == [
-        getattr(large.optim, name) for name in counts
+@pytest.mark.parametrize("variant, divisor", [("large", 1), ("medium", 2.5), ("small", 16)])
+def test_the_schedules_of_libriheavy_are_one_schedule_for_every_model(variant: str, divisor: float) -> None:
+    paths = [path for path in CONFIGS if path.parts[-4] == "libriheavy"]
+    assert len(paths) > 12
+    for large, config in ((load_config(path), load_config(path, variant=variant)) for path in paths):
+        counts = [[c.warmup_steps, c.cosine_steps, c.step_every] for c in (config.optim, large.optim)]
+        assert [count * divisor for count in counts[0]] == counts[1]
+        assert config.training.max_steps * divisor == large.training.max_steps == 100000
+        assert config.model == large.model and config.batch == large.batch
+
+
+@pytest.mark.parametrize("variant, speech_h", [("960", 960), ("460", 460), ("100", 100 * (1 + 1 / 0.9 + 1 / 1.1))])
+def test_the_schedules_of_librispeech_are_of_some_fifty_epochs(variant: str, speech_h: float) -> None:
+    config = load_config(EGS / "librispeech/asr1/conf/switch.yaml", variant=variant)
+    epochs = config.training.max_steps * config.batch.max_batch_s / 3600 / speech_h
+    assert 50 < epochs < 57 and config.training.max_steps == 100 * config.training.valid_every
+
+
+def test_a_model_of_the_papers_takes_steps_as_its_configuration_says() -> None:
+    """156M parameters with 8192 units: nothing is cut but the lengths, and what other ranks of eight would do."""
+    config = load_config(EGS / "libriheavy/asr1/conf/omnirouter_2_512.yaml")
+    torch.manual_seed(0)
+    model, rng = CtcModel(config.model, 8192), np.random.default_rng(0)
+    assert round(parameter_counts(model)[0] / 1e6, 1) == 155.5 and config.training.precision == "bf16"
+    gradient, optimizer = StepGradient(model, config), make_optimizer(model, config.optim)
+    assert config.training.batches_per_step == 16
+    batches = [
+        make_batch(
+            [f"{i}a", f"{i}b"],
+            [rng.normal(size=(frames, 80)).astype(np.float32) for frames in (100, 60)],
+            [rng.integers(2, 8192, 8).tolist(), [8191, 2]],
+        )
+        for i in range(16 // 8)
     ]
-    assert smaller.training.max_steps * divisor == large.training.max_steps
-    assert smaller.model == large.model
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    for step in (config.optim.warmup_steps - 1, config.optim.warmup_steps):  # at the peak rate
+        optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = learning_rate(step, config.optim)
+        result = gradient.compute(batches, 4)
+        assert gradient.clip() > config.optim.clip_norm and result.telemetry.is_finite()
+        optimizer.step()
+    assert all((new != old).any() for new, old in zip(model.parameters(), before, strict=True))

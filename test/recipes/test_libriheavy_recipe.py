@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+import torch
 
 pytest.importorskip("lhotse")
 
@@ -28,9 +29,9 @@ def corpus(tmp_path: Path, write_chapter: Callable[..., None], write_libriheavy:
 
 @pytest.fixture
 def real_corpus(tmp_path: Path, test_data: Path, write_libriheavy: Callable[..., list]) -> Path:
-    """A chapter of Mini LibriSpeech as the recording of small, and two utterances of another one in each part."""
+    """Two chapters of Mini LibriSpeech as the recordings of small, and two utterances of another one in each part."""
     speech, corpus = test_data / "LibriSpeech/all-clean-5", tmp_path / "real"
-    write_libriheavy(corpus, "small", [speech / "118/47824"])
+    write_libriheavy(corpus, "small", [speech / "118/47824", speech / "1088/134315"])
     for i, part in enumerate(EVAL_PARTS):
         folder = corpus / "LibriSpeech" / part / "332/128985"
         folder.mkdir(parents=True)
@@ -50,25 +51,40 @@ def run(
     return recipe_in_clone("libriheavy", "--corpus-dir", str(corpus), "--token-type", "char")
 
 
-@pytest.mark.parametrize("features", ["on_the_fly", "stored"])
-def test_from_the_corpus_to_scores(run: Callable[..., tuple[Path, str]], features: str) -> None:
-    options = ["--subset", "small", "--test-sets", "test_other", "--stop-stage", "6"]
-    options += [] if features == "on_the_fly" else ["--features", features]
-    recipe, output = run(*options)
+def test_from_the_corpus_to_scores(run: Callable[..., tuple[Path, str]]) -> None:
+    recipe, output = run("--subset", "small", "--test-sets", "test_other", "--stop-stage", "6")
     assert "data/train_small: 6 utterances, 2 speakers" in output and "data/dev: 4 utterances, 2 speakers" in output
-    assert (recipe / "data/train_small/feats.scp").exists() == (features == "stored")
+    assert not (recipe / "data/train_small/feats.scp").exists()
     for name, words in (("dev", 8), ("test_other", 4)):
-        assert f" / {words}, " in (recipe / f"exp/small/decode_{name}/score/wer").read_text()
+        assert f" / {words}, " in (recipe / f"exp/omnirouter/decode_{name}/score/wer").read_text()
+    schedule = (recipe / "exp/omnirouter/config.yaml").read_text()
+    assert "warmup_steps: 400\n" in schedule and "step_every: 1000\n" in schedule, "those of small"
+
+    (recipe / "data/train_cased").mkdir()
+    cased = (recipe / "data/train_small/text").read_text().replace("BAD CAB", "“bad cab—”")
+    (recipe / "data/train_cased/text").write_text(cased)
+    run("--subset", "small", "--train-set", "train_cased", "--stage", "3", "--stop-stage", "3")
+    _, output = run("--subset", "small", "--stage", "4", "--name", "mixed", code=1)
+    assert "error: data/lang_char was learned from data/train_cased/text, not from data/train_small/text" in output
+    assert not (recipe / "exp/mixed").exists()
 
 
-def test_real_speech_with_the_units_of_the_recipe(
+def test_real_speech_gives_the_same_from_audio_and_from_stored_features(
     recipe_in_clone: Callable[..., Callable[..., tuple[Path, str]]], real_corpus: Path
 ) -> None:
-    run = recipe_in_clone("libriheavy", "--subset", "small", "--corpus-dir", str(real_corpus))
-    recipe, output = run("--vocab-size", "60", "--test-sets", "test_clean", "--stop-stage", "6")
-    assert "data/test_clean: 2 utterances, 1 speakers" in output
+    options = ["--subset", "small", "--corpus-dir", str(real_corpus), "--vocab-size", "250", "--stop-stage", "6"]
+    run = recipe_in_clone("libriheavy", *options, "--test-sets", "test_clean")
+    recipe, output = run("--name", "on_the_fly")
+    assert "data/test_clean: 2 utterances, 1 speakers" in output and not list(recipe.glob("data/*/feats.scp"))
     words = len(" ".join((recipe / "data/test_clean/text").read_text().splitlines()).split()) - 2
-    assert f" / {words}, " in (recipe / "exp/small/decode_test_clean/score/wer").read_text()
+    assert f" / {words}, " in (recipe / "exp/on_the_fly/decode_test_clean/score/wer").read_text()
+    run("--stage", "2", "--stop-stage", "5", "--features", "stored", "--name", "stored")
+    assert len(list(recipe.glob("data/*/feats.scp"))) == 3
+    exps = [recipe / "exp" / name for name in ("on_the_fly", "stored")]
+    hypotheses = [(exp / "decode_test_clean/text").read_bytes() for exp in exps]
+    assert hypotheses[0] == hypotheses[1] and len(hypotheses[0].split()) > 2
+    weights = [torch.load(exp / "model.pt", weights_only=True) for exp in exps]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
 
 
 def test_text_as_in_the_books_and_librispeech_elsewhere(run: Callable[..., tuple[Path, str]], corpus: Path) -> None:

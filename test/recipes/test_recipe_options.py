@@ -93,10 +93,10 @@ def calls(clone: Clone, tmp_path: Path) -> Callable[..., list[str]]:
     python.write_text(f'#!/bin/sh\necho "$*" >>"{tmp_path}/calls"\n')
     python.chmod(0o755)
 
-    def calls(*args: str, recipe: str = "mini") -> list[str]:
+    def calls(*args: str, recipe: str = "mini", script: str = "run.sh") -> list[str]:
         (tmp_path / "calls").unlink(missing_ok=True)
         environment = {**os.environ, "OMNIROUTER_VENV": str(tmp_path / "venv")}
-        command = [str(clone.root / "egs" / recipe / "asr1/run.sh"), *args]
+        command = [str(clone.root / "egs" / recipe / "asr1" / script), *args]
         subprocess.run(command, cwd=tmp_path, env=environment, check=True)
         return (tmp_path / "calls").read_text().splitlines()
 
@@ -115,8 +115,8 @@ def test_only_a_config_that_was_given_is_taken_from_where_the_user_stands(
 
 
 def test_libriheavy_downloads_and_trains_on_what_its_options_name(calls: Callable[..., list[str]]) -> None:
-    for options, corpus, train, dev, config in (
-        ([], "libriheavy_large_librispeech", "train_large", "dev", "omnirouter"),
+    for options, corpus, train, dev, variant in (
+        ([], "libriheavy_large_librispeech", "train_large", "dev", "large"),
         (["--subset", "small", "--librispeech-dir", "ls"], "libriheavy_small", "train_small", "dev", "small"),
         (
             ["--subset=medium", "--text=cased"],
@@ -129,9 +129,46 @@ def test_libriheavy_downloads_and_trains_on_what_its_options_name(calls: Callabl
         download, prepare, *_ = (line for line in calls(*options, recipe="libriheavy") if "bin.stage" in line)
         assert f"bin.download {corpus} " in download and f"bin.prepare_corpus {corpus} " in prepare
         (training,) = (line for line in calls(*options, "--stage=4", recipe="libriheavy") if "bin.train " in line)
-        assert f"--train data/{train} --dev data/{dev} " in training and f"conf/{config}.yaml" in training
-        assert "--lang data/lang_bpe8192 " in training and f"--exp exp/{config} " in training
+        assert f"--train data/{train} --dev data/{dev} " in training and f"--lang-text data/{train}/text" in training
+        assert "--lang data/lang_bpe8192 " in training and "--exp exp/omnirouter " in training
+        assert f"--config conf/omnirouter.yaml --variant={variant} --set=" in training
         assert ("--librispeech-dir " in prepare) == ("ls" in options)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "option", "variant"), [("libriheavy", "--subset=small", "small"), ("librispeech", "--hours=100", "100")]
+)
+def test_the_schedule_belongs_to_the_corpus_whoever_asks_for_the_training(
+    calls: Callable[..., list[str]], recipe: str, option: str, variant: str
+) -> None:
+    asked = [
+        calls(option, "--stage=4", "--config", "conf/dense.yaml", recipe=recipe),
+        calls(option, "--job=1", recipe=recipe, script="run_compare.sh"),
+    ]
+    for lines in asked:
+        (checked,) = [line for line in lines if "bin.check_config" in line]
+        (train,) = [line for line in lines if "bin.train " in line]
+        wanted = f"conf/dense.yaml --variant={variant} --set="
+        assert wanted in checked and wanted in train and "--exp exp/dense " in train
+
+
+@pytest.mark.parametrize(
+    ("ngpu", "training", "decoding"),
+    [
+        ([], "16 --mem=64G --gres=gpu:1 ", "gpu:1 "),
+        (["--ngpu=0"], "16 --mem=64G --gres=gpu:0 ", "gpu:0 "),
+        (["--ngpu=8"], "128 --mem=512G --gres=gpu:8 ", "gpu:1 "),
+    ],
+)
+def test_slurm_is_asked_for_what_a_step_can_use(
+    calls: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, ngpu: list[str], training: str, decoding: str
+) -> None:
+    monkeypatch.setenv("OMNIROUTER_BACKEND", "slurm")
+    lines = calls("--stage", "2", "--stop-stage", "7", *ngpu)
+    of = {word: [line for line in lines if f"-m omnirouter.bin.{word} " in line] for word in ("train", "decode")}
+    assert [f"--prefix srun --ntasks=1 --cpus-per-task={training}" in line for line in of["train"]] == [True]
+    prefix = f"--prefix srun --ntasks=1 --cpus-per-task=8 --mem=64G --gres={decoding}"
+    assert [prefix in line for line in of["decode"]] == [True, True]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +210,7 @@ def test_random_routing_is_measured_on_request_on_the_test_sets_of_a_mixture_of_
 def test_the_configuration_is_checked_before_the_first_stage_where_training_is_asked_for(
     calls: Callable[..., list[str]],
 ) -> None:
-    check = "-m omnirouter.bin.check_config --config conf/dense.yaml --set=model.dim=32 optim.lr=1"
+    check = "-m omnirouter.bin.check_config --config conf/dense.yaml --variant= --set=model.dim=32 optim.lr=1"
     options = ("--config", "conf/dense.yaml", "--set", "model.dim=32 optim.lr=1")
     for stages in (["--stage", "0"], ["--stage", "3", "--stop-stage", "4"]):
         assert calls(*options, *stages)[0] == check

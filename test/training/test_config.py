@@ -21,6 +21,40 @@ def test_a_file_replaces_values_of_its_base_and_settings_replace_both(tmp_path: 
     assert (config.model.layers, config.model.dim, config.model.heads) == (5, 32, 2)
 
 
+VARIANTS = """
+model: {layers: 3, dim: 64, heads: 4}
+optim: {warmup_steps: 100}
+variants:
+  small: {model: {layers: 2, heads: 2}, optim: {warmup_steps: 10}}
+  100: {model: {layers: 1}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("variant", "settings", "wanted"),
+    [
+        ("", [], (3, 64, 8, 100)),
+        ("small", [], (2, 64, 8, 10)),  # heads are the based file's, whose own variant replaces nothing here
+        ("small", ["optim.warmup_steps=7"], (2, 64, 8, 7)),
+        ("100", [], (1, 32, 8, 100)),
+    ],
+)
+def test_a_variant_replaces_values_of_its_file_not_those_of_a_file_based_on_it(
+    tmp_path: Path, variant: str, settings: list[str], wanted: tuple[int, ...]
+) -> None:
+    based = "base: b.yaml\nmodel: {heads: 8}\nvariants:\n  '100': {model: {dim: 32}}\n"
+    config = load_config(write(tmp_path, b=VARIANTS, c=based), settings, variant)
+    assert (config.model.layers, config.model.dim, config.model.heads, config.optim.warmup_steps) == wanted
+
+
+def test_an_unknown_variant_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+    path = write(tmp_path, b=VARIANTS, c="base: b.yaml\n")
+    with pytest.raises(UserError, match=r"c.yaml: neither .* 'large' \(known: 100, small\)"):
+        load_config(path, variant="large")
+    with pytest.raises(UserError, match="known: none.*give --variant="):
+        load_config(write(tmp_path, c="model: {layers: 3}\n"), variant="small")
+
+
 @pytest.mark.parametrize(
     ("files", "words"),
     [
@@ -30,6 +64,9 @@ def test_a_file_replaces_values_of_its_base_and_settings_replace_both(tmp_path: 
         ({"c": "base: 3"}, ["c.yaml", "not a file"]),
         ({"c": "model:"}, ["c.yaml", "model", "section"]),
         ({"c": "model:\n  layerz: 3"}, ["c.yaml", "layerz"]),
+        ({"c": "variants: [small]"}, ["c.yaml", "variants", "small"]),
+        ({"c": "variants: {small:}"}, ["c.yaml", "variants: small", "section"]),
+        ({"c": "variants: {small: {optim: {warmup: 3}}}"}, ["c.yaml", "variants: small", "warmup_steps"]),
     ],
 )
 def test_broken_files_are_named(tmp_path: Path, files: dict[str, str], words: list[str]) -> None:

@@ -1,9 +1,11 @@
 """What training takes of its data: which utterances CTC cannot be trained on, and the statistics of the others."""
 
 import itertools
+import re
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import kaldiio
@@ -17,13 +19,14 @@ from omnirouter.data.errors import UserError
 from omnirouter.data.features import FeatureConfig, FeatureStats, feature_stats
 from omnirouter.data.index import Index, open_index
 from omnirouter.data.sampler import BatchConfig, BucketSampler, Position
+from omnirouter.data.streams import read_values
 from omnirouter.data.tables import write_table
 from omnirouter.data.tokenizer import train_tokenizer
 from omnirouter.training import selection
 from omnirouter.training.config import ExperimentConfig, TrainingConfig
 from omnirouter.training.experiment import Inputs
 from omnirouter.training.run import train
-from omnirouter.training.selection import open_stats, open_training_data, select_trainable
+from omnirouter.training.selection import check_units, open_stats, open_training_data, select_trainable
 
 CONFIG = ExperimentConfig(batch=BatchConfig(min_utterance_s=0.05, max_utterance_s=20, max_batch_s=20))
 
@@ -72,6 +75,56 @@ def test_an_utterance_without_labels_needs_an_encoder_frame_all_the_same(tmp_pat
 def test_nothing_left_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no training utterance is left"):
         select([("a", 4, "AB")], tmp_path / "data")
+
+
+@pytest.mark.parametrize(("known", "unknown", "refused"), [(99, 1, False), (98, 2, True), (100, 0, False)])
+def test_transcripts_that_the_units_cannot_write_are_refused_above_a_share(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, known: int, unknown: int, refused: bool
+) -> None:
+    texts = {"a": "B" * (known - 1), "b": "A" + "é" * unknown}
+    for name, rows in (
+        ("text", texts),
+        ("utt2num_frames", {"a": "9", "b": "9"}),
+        ("feats.scp", {"a": "x:0", "b": "x:9"}),
+    ):
+        write_table(tmp_path / name, rows)
+    train_tokenizer("AB", "char", 0, tmp_path / "lang")
+    index = open_index(tmp_path, tmp_path / "lang")
+    found = (
+        rf"data/text: {unknown} of its 100 labels \({unknown}.00%\) are <unk>, .*; in utterance b, for one, {unknown}"
+    )
+    if refused:
+        with pytest.raises(UserError, match=rf"^{found} of 3; more than 1% is refused: .* --stage 3"):
+            check_units(index, Path("data/text"), Path("data/lang_char"))
+    else:
+        check_units(index, Path("data/text"), Path("data/lang_char"))
+        assert bool(re.search(found, caplog.text)) == bool(unknown)
+
+
+def test_training_refuses_the_units_of_another_form_of_the_text(
+    tmp_path: Path, inputs: Inputs, config: ExperimentConfig
+) -> None:
+    text = inputs.train / "text"
+    text.write_text(text.read_text().lower())
+    with pytest.raises(
+        UserError, match=rf"{text}: \d+ of its \d+ labels .* are <unk>, for which {inputs.lang} has no unit"
+    ):
+        train(tmp_path / "exp/a", config, inputs, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_units_learned_from_other_transcripts_are_refused_before_anything_is_made_or_deleted(
+    tmp_path: Path, inputs: Inputs, config: ExperimentConfig, restart: bool
+) -> None:
+    exp, other = tmp_path / "exp/a", tmp_path / "dev/text"
+    train_tokenizer(read_values(other), "bpe", 15, inputs.lang, other)
+    bound = replace(inputs, lang_text=inputs.train / "text")
+    if restart:
+        (exp / "checkpoints").mkdir(parents=True)
+        (exp / "model.pt").write_text("precious")
+    with pytest.raises(UserError, match=f"lang was learned from {other}, not from {inputs.train}/text"):
+        train(exp, config, bound, torch.device("cpu"), restart)
+    assert (exp / "model.pt").exists() == exp.exists() == restart
 
 
 @pytest.fixture

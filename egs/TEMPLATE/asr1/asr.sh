@@ -47,6 +47,7 @@ speed_perturb=      # speed factors of further copies of the training set: "0.9 
 token_type=bpe      # bpe or char
 vocab_size=500      # number of BPE tokens
 headline=raw        # word error rate to head the results: raw or whisper (normalised)
+variant=            # variant of the configuration, as conf/base.yaml names them: a schedule for less speech
 # End of options
 
 log() { echo "[$(date +%T)] $*"; }
@@ -102,7 +103,7 @@ if [[ $token_type == bpe ]]; then
     lang=data/lang_bpe$vocab_size
     tokenizer_flags+=(--vocab-size "$vocab_size")
 fi
-train_flags=(--config "$config" --set="$set")
+train_flags=(--config "$config" --variant="$variant" --set="$set")
 ! within 4 || python -m omnirouter.bin.check_config "${train_flags[@]}" # a mistake shows now, not after the download
 [[ -z $init ]] || train_flags+=(--init "$init")
 train_flags+=("${pipe_flag[@]}")
@@ -155,10 +156,10 @@ fi
 
 if within 4; then
     if ((${ngpu:-1} > 1)); then several=(torch.distributed.run --standalone --nproc-per-node "$ngpu" -m); else several=(); fi
-    step "4 train $name" --prefix "$gpu_prefix" --given "$config" --from 3 "$lang/tokens.txt" \
+    step "4 train $name" --prefix "$train_prefix" --given "$config" --from 3 "$lang/tokens.txt" \
         --from 1 "data/$train_set/text" "data/$dev_set/text" --from 2 "data"/{"$train","$dev_set"}/utt2num_frames \
         -- python -m "${several[@]}" omnirouter.bin.train --train "data/$train" --dev "data/$dev_set" \
-        --lang "$lang" --exp "$exp" "${train_flags[@]}" "${gpu_flag[@]}"
+        --lang "$lang" --lang-text "data/$train_set/text" --exp "$exp" "${train_flags[@]}" "${gpu_flag[@]}"
 fi
 
 if within 5; then

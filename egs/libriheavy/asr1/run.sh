@@ -3,8 +3,8 @@
 # dev_cased, Libriheavy's own, whose audio should be in large/, most of it) and reported on LibriSpeech's four sets. --corpus-dir
 # names a directory with libriheavy/ (the published manifests), librilight/ (small/, medium/, large/) and LibriSpeech/;
 # else stage 0 downloads them: small 35 GB, medium 360 GB, large 3.4 TB, and room for as much again to extract them.
-# Features are made as they are needed. The default configurations of small and medium, conf/small.yaml and
-# conf/medium.yaml, have schedules for their sizes.
+# Features are made as they are needed. Every configuration has the schedule of the subset (the variants of
+# conf/base.yaml). Subsets and text forms share exp/ and data/lang_bpe8192: give each a --name, and stage 3 before 4.
 #
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -18,10 +18,9 @@ librispeech_dir=    # a copy of LibriSpeech's dev and test parts, used instead o
 # shellcheck source=egs/TEMPLATE/asr1/utils/parse_options.sh
 . "$here/utils/parse_options.sh"
 
-corpus=libriheavy_${subset}_librispeech train=train_$subset dev=dev config=$here/conf/$subset.yaml
+corpus=libriheavy_${subset}_librispeech train=train_$subset dev=dev
 case $subset in
-    small | medium) ;;
-    large) config=$here/conf/omnirouter.yaml ;;
+    small | medium | large) ;;
     *) echo "error: --subset must be small, medium or large, not '$subset'" >&2 && exit 1 ;;
 esac
 case $text in
@@ -35,6 +34,6 @@ if [[ -n $librispeech_dir ]]; then
     [[ $librispeech_dir != *[[:space:]]* ]] || { echo "error: --librispeech-dir: a path with a space" >&2 && exit 1; }
 fi
 exec "$_callee" --corpus "$corpus" --downloaded downloads --extras lhotse --features on_the_fly --headline whisper \
-    --corpus-options="--text $text${librispeech_dir:+ --librispeech-dir $librispeech_dir}" --config "$config" \
+    --corpus-options="--text $text${librispeech_dir:+ --librispeech-dir $librispeech_dir}" --variant "$subset" \
     --train-set "$train" --dev-set "$dev" --test-sets "test_clean test_other dev_clean dev_other" --vocab-size 8192 \
     "${passed_on[@]}"

@@ -2,7 +2,8 @@
 # LibriSpeech: up to 960 hours of read books. Chosen on dev, which is dev_clean and dev_other together, and reported on
 # the four published sets. --corpus-dir names a directory with train-clean-100/ and so on; only the parts that --hours
 # asks for are needed, or downloaded. A tokenizer has more units where there are more hours to learn them from, and 100
-# hours are taken at three speeds; --vocab-size and --speed-perturb change that.
+# hours are taken at three speeds; --vocab-size and --speed-perturb change that. Every configuration has the schedule of
+# these hours (the variants of conf/base.yaml).
 #
 set -euo pipefail
 here=$(dirname "$0")
@@ -28,5 +29,5 @@ exec "$_callee" \
     --train-set "train_$hours" --dev-set dev --test-sets "test_clean test_other dev_clean dev_other" \
     --speed-perturb "$speeds" \
     --token-type bpe --vocab-size "$units" \
-    --headline whisper \
+    --headline whisper --variant "$hours" \
     "${passed_on[@]}"
