@@ -66,12 +66,13 @@ class Unreadable:
         for utt_id in sorted(reasons.keys() - self._known):
             self._known.add(utt_id)
             last = f"utterance {utt_id}: {reasons[utt_id]}"
-            LOG.warning("training goes on without %s (%d of at most %d)", last, len(self._known), self._most)
+            if len(self._known) <= self._most:
+                LOG.warning("training goes on without %s (%d of at most %d)", last, len(self._known), self._most)
         if len(self._known) <= self._most:
             return None
         return (
-            f"{last}; {len(self._known)} utterances cannot be read, more than training.max_unreadable_share allows, "
-            f"{self._most}: mend them, or raise it, and give the command again"
+            f"{last}; unreadable utterances so far: {len(self._known)}, more than training.max_unreadable_share allows, "
+            f"{self._most}; mend them, or raise it, and give the command again"
         )
 
 
