@@ -71,7 +71,7 @@ class Unreadable:
         if len(self._known) <= self._most:
             return None
         return (
-            f"{last}; unreadable utterances so far: {len(self._known)}, more than training.max_unreadable_share allows, "
+            f"{last}; unreadable so far: {len(self._known)}, more than training.max_unreadable_share allows, "
             f"{self._most}; mend them, or raise it, and give the command again"
         )
 

@@ -91,7 +91,7 @@ def test_more_than_allowed_end_the_training_with_advice_that_helps(
     open_stats(open_index(inputs.train, inputs.lang), ROWS, config)
     spoil(inputs)
     few = allowing(config, 0.02, workers=1, checkpoint_every_s=1e-9)
-    message = r"^utterance (utt\d{3}): .*; unreadable utterances so far: 2, .* training.max_unreadable_share allows, 1;"
+    message = r"^utterance (utt\d{3}): .*; unreadable so far: 2, .* training.max_unreadable_share allows, 1;"
     with pytest.raises(UserError, match=message) as told:
         train(tmp_path / "exp/a", few, inputs, CPU)
     assert checkpoint.steps(tmp_path / "exp/a/checkpoints")
