@@ -40,7 +40,7 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(141)
     except (RuntimeError, ConnectionResetError, EOFError) as error:
         # torch reports a lost process wherever the main one happens to be, so that only here it can be caught.
-        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+        if isinstance(error, RuntimeError) and "DataLoader worker (pid" not in str(error):
             raise
         sys.exit(f"error: {LOST}: {error}")
     except (UserError, OSError) as error:

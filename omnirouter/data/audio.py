@@ -136,8 +136,10 @@ def _read(file: soundfile.SoundFile, start: int, stop: int) -> np.ndarray:
 @contextmanager
 def open_audio(recording: Recording | str) -> Iterator[soundfile.SoundFile]:
     """Open a recording for reading; `AudioError` if it cannot be opened or read, or is shorter than its header says."""
+    is_audio = False
     try:
         with _open_source(recording) as source, soundfile.SoundFile(source) as file:
+            is_audio = True
             lost_frames = _promised_frames(recording, file) - file.frames
             if lost_frames > LOSS_S * file.samplerate:
                 raise AudioError(recording, f"truncated: {lost_frames} frames are missing", "get the file again")
@@ -147,6 +149,8 @@ def open_audio(recording: Recording | str) -> Iterator[soundfile.SoundFile]:
     except OSError as error:
         raise AudioError(recording, f"cannot be read ({error.strerror})", "check the path in wav.scp") from error
     except (soundfile.SoundFileError, TypeError, ValueError) as error:  # the latter two: names like x.raw, NUL bytes
+        if is_audio:
+            raise AudioError(recording, f"damaged, it cannot be decoded ({error})", "get the file again") from error
         raise AudioError(recording, f"not readable as audio ({error})", "convert it to FLAC or WAV") from error
 
 

@@ -2,18 +2,14 @@
 
 import dataclasses
 import itertools
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from omnirouter.data.datadir import Utterance, read_data_dir, read_table
 from omnirouter.data.errors import UserError
@@ -21,6 +17,7 @@ from omnirouter.data.fbank import FRAMES_PER_S
 from omnirouter.data.features import Place, load_features
 from omnirouter.data.index import Index
 from omnirouter.data.jobs import available_cores
+from omnirouter.data.loading import loader
 from omnirouter.data.sampler import BucketSampler, Position, bounded_batches
 from omnirouter.data.specaugment import SpecAugmentConfig, spec_augment
 
@@ -53,6 +50,13 @@ class Batch:
     """In the sequence of training batches."""
     after: Position = Position()
     """Where that sequence goes on after the training step to which this batch belongs."""
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    """Utterances of the batch that it lacks, since their features cannot be had, and why."""
+
+    @property
+    def padded_frames(self) -> int:
+        """B times the frames of the longest."""
+        return len(self.lengths) * max(self.lengths, default=0)
 
 
 @dataclass(frozen=True)
@@ -113,9 +117,15 @@ def _check_width(data_dir: Path, utterances: Sequence[FeatureUtterance], n_mels:
 class TrainingData(Dataset):
     """Training utterances by (epoch, index); their augmentation depends on the seed and on these alone."""
 
-    def __init__(self, index: Index, kept: np.ndarray, augment: SpecAugmentConfig, fill: np.ndarray, seed: int) -> None:
-        """kept: rows of the index to train on, int32 (n,); an utterance's index is its place among these."""
-        self._index, self._kept = index, kept
+    def __init__(
+        self, index: Index, kept: np.ndarray, augment: SpecAugmentConfig, fill: np.ndarray, seed: int,
+        left_out: Collection[int] = (),
+    ) -> None:  # fmt: skip
+        """kept: rows of the index to train on, int32 (n,); an utterance's index is its place among these.
+
+        left_out: rows that batches are to lack all the same.
+        """
+        self._index, self._kept, self._left_out = index, kept, frozenset(left_out)
         self._augment, self._fill, self._seed = augment, fill.astype(np.float32), seed
 
     @property
@@ -133,13 +143,23 @@ class TrainingData(Dataset):
         return len(self._kept)
 
     def __getitem__(self, key: tuple[Position, list[int], Position]) -> Batch:
-        """Load and augment a batch, given its position, its utterances and the position after its step."""
+        """Load and augment a batch, given its position, its utterances and the position after its step.
+
+        It lacks what is left out and what is unreadable; the other utterances are as they were with these.
+        """
         position, indices, after = key
-        rows = [int(self._kept[index]) for index in indices]
-        features = [self._load(position.epoch, index) for index in indices]
-        labels = [self._index.labels(row) for row in rows]
-        batch = make_batch([self._index.utt_id(row) for row in rows], features, labels)
-        return dataclasses.replace(batch, position=position, after=after)
+        features: dict[int, np.ndarray] = {}
+        unreadable: dict[str, str] = {}
+        for index in indices:
+            row = int(self._kept[index])
+            try:
+                if row not in self._left_out:
+                    features[row] = self._load(position.epoch, index)
+            except UserError as error:
+                unreadable[self._index.utt_id(row)] = _reason(error, self._index.utt_id(row))
+        labels = [self._index.labels(row) for row in features]
+        batch = make_batch([self._index.utt_id(row) for row in features], [*features.values()], labels)
+        return dataclasses.replace(batch, position=position, after=after, unreadable=unreadable)
 
     def _load(self, epoch: int, index: int) -> np.ndarray:
         rng = np.random.default_rng((self._seed, epoch, index))
@@ -152,29 +172,45 @@ def load_row(index: Index, row: int) -> np.ndarray:
 
 
 class _Rows(Dataset):
-    """The features alone of all utterances of an index, by row."""
+    """The features alone of all utterances of an index, by row, or why they cannot be had."""
 
     def __init__(self, index: Index) -> None:
         self._index = index
 
-    def __getitem__(self, row: int) -> np.ndarray:
-        return load_row(self._index, row)
+    def __getitem__(self, row: int) -> np.ndarray | str:
+        try:
+            return load_row(self._index, row)
+        except UserError as error:
+            return _reason(error, self._index.utt_id(row))
 
 
-def features_of(index: Index, rows: np.ndarray, workers: int) -> Iterable[np.ndarray]:
-    """Return the features (frames, n_mels) of rows of an index, in order; the workers are for those not stored."""
-    return loader(_Rows(index), rows.tolist(), 0 if index.is_stored else workers)
+def features_of(
+    index: Index, rows: np.ndarray, workers: int, on_broken: Callable[[str, str], None]
+) -> Iterator[np.ndarray]:
+    """Yield the features (frames, n_mels) of rows of an index, in order; the workers are for those not stored.
+
+    on_broken: is told the id of an utterance whose features cannot be had, and why; it is then left out.
+    """
+    for row, features in zip(rows, loader(_Rows(index), rows.tolist(), 0 if index.is_stored else workers), strict=True):
+        if isinstance(features, str):
+            on_broken(index.utt_id(int(row)), features)
+        else:
+            yield features
+
+
+def _reason(error: UserError, utt_id: str) -> str:
+    return str(error).removeprefix(f"utterance {utt_id}: ")
 
 
 def make_batch(utt_ids: list[str], features: Sequence[np.ndarray], labels: Sequence[list[int]]) -> Batch:
-    """Pad features (frames, n_mels) with zeros to the longest and join the labels."""
+    """Pad features (frames, n_mels) with zeros to the longest and join the labels; there may be none."""
     lengths, widths = [len(matrix) for matrix in features], [matrix.shape[1] for matrix in features]
     if len(set(widths)) > 1:
         other = next(i for i, width in enumerate(widths) if width != widths[0])
         raise UserError(
             f"utterance {utt_ids[0]} has features of {widths[0]} values a frame, {utt_ids[other]} of {widths[other]}"
         )
-    padded = np.zeros((len(features), max(lengths), widths[0]), np.float32)
+    padded = np.zeros((len(features), max(lengths, default=0), max(widths, default=0)), np.float32)
     for row, matrix in zip(padded, features, strict=True):
         row[: len(matrix)] = matrix
     joined = torch.tensor([label for sequence in labels for label in sequence], dtype=torch.long)
@@ -188,7 +224,7 @@ def training_batches(
 
     start: where a step begins; batches_per_step / ranks batches in a row are this process's part of a step.
     """
-    return iter(loader(data, _Keys(sampler, start, share), workers))
+    return loader(data, _Keys(sampler, start, share), workers)
 
 
 def ordered_batches(
@@ -228,36 +264,11 @@ class _EvaluationData(Dataset):
         broken: dict[str, str] = {}
         for utterance in (self._utterances[i] for i in indices):
             try:
-                features[utterance.utt_id] = _finite_features(utterance)
+                features[utterance.utt_id] = load_features(utterance.place, utterance.utt_id, utterance.frames)
             except UserError as error:
-                broken[utterance.utt_id] = str(error).removeprefix(f"utterance {utterance.utt_id}: ")
+                broken[utterance.utt_id] = _reason(error, utterance.utt_id)
         batch = make_batch(list(features), list(features.values()), [[] for _ in features]) if features else None
         return batch, broken
-
-
-def _finite_features(utterance: FeatureUtterance) -> np.ndarray:
-    features = load_features(utterance.place, utterance.utt_id, utterance.frames)
-    if not np.isfinite(features).all():
-        raise UserError("its features are not finite; run stage 2 again")
-    return features
-
-
-def loader(data: Dataset, keys: Iterable[Any], workers: int) -> DataLoader:
-    """Make a loader of what the data have for each key, in order, by so many worker processes (0: in this process)."""
-    return DataLoader(
-        data,
-        batch_size=None,
-        sampler=keys,
-        num_workers=workers,
-        collate_fn=_as_it_is,
-        prefetch_factor=4 if workers else None,
-        generator=torch.Generator(),  # its own: the loader's draw must not disturb the training's random state
-        worker_init_fn=_worker_alone,
-    )
-
-
-def _as_it_is(item: Any) -> Any:
-    return item
 
 
 class _Keys:
@@ -273,20 +284,3 @@ class _Keys:
             after = step[-1][0].next()
             for position, indices in step[self._share.rank :: self._share.ranks]:
                 yield position, indices, after
-
-
-def _worker_alone(_: int) -> None:
-    """Keep a loading worker to one thread, and deaf to Ctrl-C and SIGTERM: the main process ends it."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_at_parents_word, daemon=True).start()
-    os.nice(1)
-
-
-def _end_at_parents_word() -> None:
-    """Wait for the main process's SIGTERM; one that is sent to all processes leaves it time to end in its own way."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
-    os._exit(0)

@@ -20,7 +20,8 @@ Place = str | Utterance
 
 
 def load_features(place: Place, utt_id: str, frames: int | None = None) -> np.ndarray:
-    """Return one utterance's features (frames, n_mels); anything else than features or audio is a UserError.
+    """Return one utterance's features (frames, n_mels); anything else than features or audio is a UserError, as is what
+    is not finite.
 
     frames: how many stage 2 has counted. Features that are computed may lack some, where audio ends before its header
     says, but must not differ by more.
@@ -31,13 +32,16 @@ def load_features(place: Place, utt_id: str, frames: int | None = None) -> np.nd
             raise UserError(f"utterance {utt_id}: {len(features)} frames, {frames} when counted; run stage 2 again")
         return features
     try:
-        return _read_matrix(place)
+        features = _read_matrix(place)
     except FileNotFoundError as error:
         raise UserError(f"utterance {utt_id}: cannot read its features at {place}: {error}") from error
     except Exception as error:  # garbage in an archive raises a dozen kinds
         raise UserError(
             f"utterance {utt_id}: cannot read its features at {place}: {error}; run stage 2 again"
         ) from error
+    if not np.isfinite(features).all():  # audio has been checked
+        raise UserError(f"utterance {utt_id}: its features are not finite; run stage 2 again")
+    return features
 
 
 def _read_matrix(place: str) -> np.ndarray:

@@ -18,7 +18,9 @@ class BatchConfig:
     max_batch_s: float = 100.0
     """Most audio in a batch, padding included: utterances times the longest of them. The paper's "total of 7 hours"
     does not say whether padding counts, nor whether all GPUs have it together. Here padding counts, since memory goes
-    by it, and the 7 hours are those of a step: training.batches_per_step batches, 16 of 1575 s."""
+    by it, and the 7 hours are those of a step: training.batches_per_step batches, 16 of 1575 s. The other
+    readings need no field of their own: for 7 hours on each GPU, batches_per_step is 16 times as large; for 7 hours
+    without padding, divide this by 1 - padding_share, which metrics.jsonl has."""
     buckets: int = 10
     """Length buckets of equal size; a batch is drawn from one, so that little is padded."""
     sortagrad_epochs: int = 0

@@ -20,7 +20,8 @@ class SpecAugmentConfig:
     time_ratio: float = 0.1
     """Largest width of each time mask as a share of the utterance; the smaller bound holds. The paper says "ratio 0.1"
     only, which could also bound all masks together, or set their number by the utterance's length. The default is what
-    SpecAugment, which it cites, bounds so (Park et al. 2019: no mask wider than p times the utterance)."""
+    SpecAugment, which it cites, bounds so (Park et al. 2019: no mask wider than p times the utterance). The other two
+    are other methods, which no field selects; with 0.1 / time_masks here, all masks together keep within 0.1."""
 
     def __post_init__(self) -> None:
         for name in ("freq_masks", "freq_width", "time_masks", "time_width"):

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from omnirouter.data.dataset import Batch, loader
+from omnirouter.data.dataset import Batch
 from omnirouter.data.errors import UserError
 from omnirouter.data.jobs import available_cores
+from omnirouter.data.loading import loader
 from omnirouter.data.tokenizer import Tokenizer
 from omnirouter.decoding.posteriors import Posterior, posteriors
 from omnirouter.models.ctc import BLANK, CtcModel

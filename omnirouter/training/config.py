@@ -91,7 +91,12 @@ class TrainingConfig:
     activation_checkpointing: bool = False
     """Keep only the blocks' inputs for the backward pass and compute the rest again: less memory, a third more work."""
     max_skipped_steps: int = 10
-    """A step whose loss or gradient is not finite is skipped; training ends when that has happened more often."""
+    """A step whose loss or gradient is not finite is skipped; training ends when that has happened more often. While it
+    is unfinished this may be changed."""
+    max_unreadable_share: float = 0.01
+    """Training goes on without an utterance whose audio or stored features cannot be read, with a warning that names
+    it, and ends when those found so far are more than this share of the set. While it is unfinished this may be
+    changed."""
     log_every: int = 50
     """Steps between two records in metrics.jsonl."""
     valid_every: int = 1000
@@ -103,7 +108,9 @@ class TrainingConfig:
     says only that it ends when the greedy word error rate "plateaus". Where the rate decays in steps, patience times
     valid_every should exceed optim.step_every, or a plateau ends the training before the next decay."""
     average_best: int = 5
-    """The final model is the average of this many checkpoints with the lowest dev word error rates."""
+    """The final model is the average of this many checkpoints with the lowest dev word error rates. The paper takes
+    "the optimal checkpoint" by its dev set, which is 1; averaging the best few departs from it, as recipes for CTC and
+    Transformers usually do, since their mean depends less on which checkpoint happens to be lucky on the dev set."""
     checkpoint_every_s: float = 240.0
     """Longest time between two checkpoints; also counted in steps by valid_every."""
     threads: int = 0
@@ -123,6 +130,8 @@ class TrainingConfig:
         for name in ("valid_batch_s", "checkpoint_every_s"):
             if getattr(self, name) <= 0:
                 raise UserError(f"training.{name}: must be positive, is {getattr(self, name)}")
+        if not 0 <= self.max_unreadable_share <= 1:
+            raise UserError(f"training.max_unreadable_share: must lie in [0, 1], is {self.max_unreadable_share}")
         if not 0 <= self.seed < 2**32:
             raise UserError(f"training.seed: must lie in 0 … 2**32 - 1, is {self.seed}")
         check_choice("training.distributed", self.distributed, DISTRIBUTED)

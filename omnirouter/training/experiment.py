@@ -35,8 +35,10 @@ INPUT_FILES = {
     "init": ("model.pt",),
 }
 """By role of an input, the files whose contents tell one experiment from another."""
-SAME_RESULT = ("distributed", "activation_checkpointing", "valid_batch_s", "threads", "workers")
-"""Fields of the section training that say how it is computed: they may change while an experiment is unfinished."""
+COMPUTED_HOW = ("distributed", "activation_checkpointing", "valid_batch_s", "threads", "workers")
+MAY_CHANGE = (*COMPUTED_HOW, "max_skipped_steps", "max_unreadable_share")
+"""Fields of the section training that may change while an experiment is unfinished: how it is computed, and what ends
+it that could otherwise never be gone on with."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ def _changes(stored: Path, config: ExperimentConfig, inputs: Inputs) -> list[str
     defaults = ExperimentConfig().for_processes(1).as_dict()  # there was one process only
     old = {section: {**defaults.get(section, {}), **fields} for section, fields in values.items()}
     old, new = {**defaults, **old}, config.as_dict()
-    for name in SAME_RESULT:
+    for name in MAY_CHANGE:
         old["training"][name] = new["training"][name]
     return differences({**old, "inputs": {"digests": before}}, {**new, "inputs": {"digests": now}})
 

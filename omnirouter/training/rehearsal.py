@@ -12,7 +12,7 @@ from omnirouter.data.errors import UserError
 from omnirouter.data.fbank import FRAMES_PER_S
 from omnirouter.training.config import ExperimentConfig
 from omnirouter.training.distributed import raise_in_all, ranks
-from omnirouter.training.experiment import SAME_RESULT
+from omnirouter.training.experiment import COMPUTED_HOW
 from omnirouter.training.parallel import clear_gradient
 from omnirouter.training.step import StepGradient
 
@@ -73,8 +73,7 @@ def _first_of(batch: Batch) -> Batch:
 
 def size_of(batch: Batch) -> str:
     """Say how large a batch is."""
-    padded_s = len(batch.lengths) * max(batch.lengths) / FRAMES_PER_S
-    return f"{len(batch.lengths)} utterances padded to {padded_s:.0f} s in all"
+    return f"{len(batch.lengths)} utterances padded to {batch.padded_frames / FRAMES_PER_S:.0f} s in all"
 
 
 def step_advice(config: ExperimentConfig, begun: bool) -> str:
@@ -89,7 +88,7 @@ def step_advice(config: ExperimentConfig, begun: bool) -> str:
     open_ways = [way for way, is_open in ways.items() if is_open]
     if not begun:
         return _or(lower, open_ways)
-    kept = [way for way in open_ways if way.split("=")[0] in SAME_RESULT]
+    kept = [way for way in open_ways if way.split("=")[0] in COMPUTED_HOW]
     anew = f"begin anew with --restart: {_or(lower, [way for way in open_ways if way not in kept])}"
     return f"to go on from the last checkpoint, set {_either(kept)}; or {anew}" if kept else anew
 

@@ -92,10 +92,12 @@ def _train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.de
     total, active = parameter_counts(model)
     LOG.info("%s: %.2fM parameters, %.2fM active per token, %d units; %d utterances, %.2f h, on %s",
              exp, total / 1e6, active / 1e6, len(tokenizer.tokens), len(data), data.audio_h, device)  # fmt: skip
-    trainer = Trainer(exp, config, model, tokenizer, dev, device)
+    trainer = Trainer(exp, config, model, tokenizer, dev, device, int(config.training.max_unreadable_share * len(data)))
     sampler = BucketSampler(data.frames, config.batch, config.training.seed)
     for indices in sampler.largest():  # at every start: one that goes on may have other settings, processes or GPUs
-        trainer.rehearse(data[Position(), indices, Position()])
+        batch = data[Position(), indices, Position()]
+        if batch.utt_ids:
+            trainer.rehearse(batch)
     batches = training_batches(data, sampler, trainer.position, config.training.workers, trainer.share)
     if device.type == "cuda":
         batches = pinned(batches, device, config.training.batches_per_step // ranks())

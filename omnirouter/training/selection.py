@@ -16,6 +16,7 @@ from omnirouter.data.jobs import available_cores
 from omnirouter.training.config import ExperimentConfig
 from omnirouter.training.experiment import Inputs
 from omnirouter.training.log import LOG
+from omnirouter.training.skipping import Unreadable, left_out_rows
 
 FRAMES_PER_H = 3600 * FRAMES_PER_S
 BLOCK = 1 << 20  # rows that are looked at together
@@ -24,12 +25,11 @@ MOST_UNKNOWN = 0.01  # share of labels; units learned from the training transcri
 
 def open_training_data(exp: Path, config: ExperimentConfig, inputs: Inputs) -> tuple[TrainingData, FeatureStats]:
     """Return an experiment's training data and feature statistics; the index of the data is built if need be."""
-    stats_h = config.features.stats_h
-    index = open_index(inputs.train, exp / "lang", inputs.allow_pipes, lambda built: add_drawn_stats(built, stats_h))
+    index = open_index(inputs.train, exp / "lang", inputs.allow_pipes, lambda built: add_drawn_stats(built, config))
     check_units(index, inputs.train / "text", inputs.lang)
     kept = select_trainable(index, config, exp / "dropped_utts")
-    stats = open_stats(index, kept, stats_h)
-    return TrainingData(index, kept, config.specaugment, stats.mean, config.training.seed), stats
+    stats, left_out = open_stats(index, kept, config), left_out_rows(exp, index)
+    return TrainingData(index, kept, config.specaugment, stats.mean, config.training.seed, left_out), stats
 
 
 def check_units(index: Index, text: Path, lang: Path) -> None:
@@ -86,20 +86,21 @@ def _dropped(index: Index, rows: np.ndarray, config: ExperimentConfig) -> Iterat
         yield f"{index.utt_id(row)} {reason}\n"
 
 
-def open_stats(index: Index, kept: np.ndarray, stats_h: float) -> FeatureStats:
+def open_stats(index: Index, kept: np.ndarray, config: ExperimentConfig) -> FeatureStats:
     """Return the feature statistics of the rows to train on, or of a drawn part of the set if they have more hours.
 
-    They are computed once, then kept beside the index.
+    They are computed once, without what cannot be read, then kept beside the index.
     """
-    if _frames(index.frames[kept]) <= stats_h * FRAMES_PER_H:
-        return _stats_of(index, kept)
-    return _stats_of(index, draw_rows(index, stats_h))
+    stats_h = config.features.stats_h
+    rows = kept if _frames(index.frames[kept]) <= stats_h * FRAMES_PER_H else draw_rows(index, stats_h)
+    return _stats_of(index, rows, config.training.max_unreadable_share)
 
 
-def add_drawn_stats(index: Index, stats_h: float) -> None:
+def add_drawn_stats(index: Index, config: ExperimentConfig) -> None:
     """Compute the statistics of a drawn part with an index, if the set has more hours: a training then has them."""
+    stats_h = config.features.stats_h
     if _frames(index.frames) > stats_h * FRAMES_PER_H:
-        _stats_of(index, draw_rows(index, stats_h))
+        _stats_of(index, draw_rows(index, stats_h), config.training.max_unreadable_share)
 
 
 def draw_rows(index: Index, stats_h: float) -> np.ndarray:
@@ -109,18 +110,22 @@ def draw_rows(index: Index, stats_h: float) -> np.ndarray:
     return np.sort(drawn[:enough])
 
 
-def _stats_of(index: Index, rows: np.ndarray) -> FeatureStats:
+def _stats_of(index: Index, rows: np.ndarray, most_share: float) -> FeatureStats:
     path = index.folder / f"stats_{hashlib.sha256(rows.tobytes()).hexdigest()[:16]}.json"
     if not path.exists():
         with alone(index.folder / ".stats.lock"):  # of several processes one computes, on all cores
-            _compute_stats(index, rows, path)
+            _compute_stats(index, rows, path, Unreadable(int(most_share * len(rows))))
     return FeatureStats.load(path)
 
 
-def _compute_stats(index: Index, rows: np.ndarray, path: Path) -> None:
+def _compute_stats(index: Index, rows: np.ndarray, path: Path, unreadable: Unreadable) -> None:
+    def leave_out(utt_id: str, reason: str) -> None:
+        if message := unreadable.add({utt_id: reason}):
+            raise UserError(message)
+
     if not path.exists():
         LOG.info("taking the features' mean and deviation from %d utterances", len(rows))
-        feature_stats(features_of(index, rows, min(available_cores(), len(rows)))).save(path)
+        feature_stats(features_of(index, rows, min(available_cores(), len(rows)), leave_out)).save(path)
 
 
 def _frames(frames: np.ndarray) -> int:

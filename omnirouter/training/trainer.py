@@ -21,12 +21,13 @@ from omnirouter.models.ctc import CtcModel
 from omnirouter.training import checkpoint
 from omnirouter.training.config import ExperimentConfig
 from omnirouter.training.devices import CPU
-from omnirouter.training.distributed import check_equal_weights, is_first, raise_in_all, rank, ranks, summed
+from omnirouter.training.distributed import check_equal_weights, is_first, rank, ranks, summed
 from omnirouter.training.log import LOG
 from omnirouter.training.parallel import load_moments, whole
 from omnirouter.training.rehearsal import advising, rehearse, size_of, step_advice, validation_advice
 from omnirouter.training.schedule import learning_rate
-from omnirouter.training.step import StepGradient, StepLosses, left_out_layers, make_optimizer
+from omnirouter.training.skipping import SkippedSteps, Unreadable
+from omnirouter.training.step import StepGradient, left_out_layers, make_optimizer
 from omnirouter.training.telemetry import MetricsFile, Telemetry, flatten, routing_warnings, tensorboard_writer
 from omnirouter.training.validation import dev_errors
 
@@ -42,15 +43,21 @@ class Trainer:
         tokenizer: Tokenizer,
         dev: Sequence[FeatureUtterance],
         device: torch.device = CPU,
+        most_unreadable: int = 0,
     ) -> None:
-        """Take up the experiment's last checkpoint, if there is one; model: on the CPU; device: where to train it."""
+        """Take up the experiment's last checkpoint, if there is one; model: on the CPU; device: where to train it.
+
+        most_unreadable: how many utterances batches may lack because they cannot be read.
+        """
         self._exp, self._folder, self._config = exp, exp / "checkpoints", config
         self._model, self._tokenizer, self._dev = model, tokenizer, dev
         self._device = device
         self.share = Share(rank(), ranks(), config.training.batches_per_step)
         self._telemetry = Telemetry()
         self._best: list[list[int]] = []  # [dev errors, step] of the checkpoints to average, best first
-        self._without_gain = self._skipped = 0
+        self._without_gain = 0
+        self._skipped = SkippedSteps(config.training.max_skipped_steps, exp)
+        self._unreadable = Unreadable(most_unreadable)
         self._interrupted = False
         self._routing_before: dict[str, dict[str, Any]] = {}
         self.step, self.position = 0, Position()
@@ -72,6 +79,8 @@ class Trainer:
                 known = self._together(step_batches)
                 wait_s = time.monotonic() - started
                 self._heed(known)
+                if known["unreadable"]:
+                    self._unreadable.add_from_all(step_batches)
                 with advising(f"on {self._device} in {self._what(step_batches)}", self._advice()):
                     self._train_step(step_batches, known, wait_s)
                 bar.update()
@@ -93,7 +102,7 @@ class Trainer:
         return step_advice(self._config, begun=self._saved_step > 0)
 
     def _what(self, batches: Sequence[Batch]) -> str:
-        largest = max(batches, key=lambda batch: len(batch.lengths) * max(batch.lengths))
+        largest = max(batches, key=lambda batch: batch.padded_frames)
         return f"the step after {self.step}, largest batch {size_of(largest)}"
 
     def _finished(self) -> bool:
@@ -105,7 +114,9 @@ class Trainer:
         known = {
             "utterances": sum(len(batch.utt_ids) for batch in batches),
             "frames": sum(sum(batch.lengths) for batch in batches),
-            "padded_frames": sum(len(batch.lengths) * max(batch.lengths) for batch in batches),
+            "padded_frames": sum(batch.padded_frames for batch in batches),
+            "unreadable": self._unreadable.count_new(batches),
+            "empty": sum(not batch.utt_ids for batch in batches),
             "interrupted": self._interrupted,
             "late": time.monotonic() - self._saved_at > self._config.training.checkpoint_every_s,
         }
@@ -120,10 +131,22 @@ class Trainer:
             raise KeyboardInterrupt
 
     def _train_step(self, batches: Sequence[Batch], known: Mapping[str, float], wait_s: float) -> None:
-        """Take a step on this process's batches; known: what all processes together have."""
+        """Take a step on this process's batches; known: what all processes together have.
+
+        Where any batch lacks all of its utterances, no process has anything to exchange: the step is passed over.
+        """
         started = time.monotonic()
-        optim = self._config.optim
-        self._rate = learning_rate(self.step, optim)
+        self._rate = learning_rate(self.step, self._config.optim)
+        if known["empty"]:
+            LOG.warning("step %d: no utterance is left of a batch; the step is passed over", self.step)
+        telemetry = Telemetry() if known["empty"] else self._update(batches, known)
+        self.step += 1
+        self.position, self._epoch = batches[0].after, batches[0].position.epoch
+        telemetry.add({"wait_s": wait_s, "work_s": time.monotonic() - started}, {})
+        self._telemetry.merge(telemetry)
+
+    def _update(self, batches: Sequence[Batch], known: Mapping[str, float]) -> Telemetry:
+        """Update the weights, unless something is not finite; returns the step's figures."""
         for group in self._optimizer.param_groups:
             group["lr"] = self._rate
         left_out = left_out_layers(self._config, self.step)
@@ -131,32 +154,20 @@ class Trainer:
         telemetry = result.telemetry
         telemetry.add({"norm": self._gradient.clip() / ranks()}, {})  # the same in all; their mean, so that all agree
         telemetry.share()
-        if telemetry.is_finite():
-            self._optimizer.step()
-            counts = {name: known[name] for name in ("utterances", "frames", "padded_frames")}
-            telemetry.add({"steps": 1, "clipped": telemetry.sum("norm") > optim.clip_norm, **counts}, {})
-        else:
-            telemetry = Telemetry()
-            self._skip(result)
-        self.step += 1
-        self.position, self._epoch = batches[0].after, batches[0].position.epoch
-        telemetry.add({"wait_s": wait_s, "work_s": time.monotonic() - started}, {})
-        self._telemetry.merge(telemetry)
-
-    def _skip(self, result: StepLosses) -> None:
-        """Leave the weights as they are; UserError when it has happened too often."""
-        self._skipped += 1
-        most = self._config.training.max_skipped_steps
-        what = f"step {self.step}: loss or gradient not finite; utterances {', '.join(result.not_finite())}"
-        LOG.warning("%s; the step is skipped, %d of at most %d", what, self._skipped, most)
-        advice = f"more than training.max_skipped_steps, now {most}; look at these utterances, or lower optim.lr"
-        raise_in_all(f"{what}; {self._skipped} steps skipped, {advice}" if self._skipped > most else None)
+        if not telemetry.is_finite():
+            self._skipped.add(self.step, result.not_finite())
+            return Telemetry()
+        self._optimizer.step()
+        counts = {name: known[name] for name in ("utterances", "frames", "padded_frames")}
+        clipped = telemetry.sum("norm") > self._config.optim.clip_norm
+        telemetry.add({"steps": 1, "clipped": clipped, **counts}, {})
+        return telemetry
 
     def _record(self) -> str:
         """Write the record of the interval that ends here, and start a new one; returns a summary."""
         total = self._telemetry.sum
         steps, wall_s = total("steps"), total("wait_s") + total("work_s")
-        record: dict[str, Any] = {"step": self.step, "epoch": self._epoch, "skipped_steps": self._skipped}
+        record: dict[str, Any] = {"step": self.step, "epoch": self._epoch, "skipped_steps": self._skipped.count}
         if steps:
             record |= {
                 "ctc_loss": total("ctc") / total("utterances"), "balance_loss": self._mean_of_batches("balance"),
@@ -227,7 +238,7 @@ class Trainer:
             "step": self.step, "position": dataclasses.astuple(self.position),
             "model": whole(self._model.state_dict()), "optimizer": whole(self._optimizer.state_dict()),
             "telemetry": self._telemetry.state(), "best": self._best, "without_gain": self._without_gain,
-            "skipped": self._skipped,
+            "skipped": self._skipped.count, "unreadable": self._unreadable.utt_ids,
         }  # fmt: skip
         self._saved_step, self._saved_at = self.step, time.monotonic()
         if self._metrics is None:
@@ -258,7 +269,8 @@ class Trainer:
     def _resume(self, state: Mapping[str, Any]) -> int:
         """Take up all of a checkpoint but the weights; returns the length of metrics.jsonl, in bytes."""
         self._best, self._without_gain = state["best"], state["without_gain"]
-        self.position, self._skipped = Position(*state["position"]), state.get("skipped", 0)
+        self.position, self._skipped.count = Position(*state["position"]), state.get("skipped", 0)
+        self._unreadable.restore(state.get("unreadable", ()))
         load_moments(self._optimizer, state["optimizer"])
         self._telemetry.restore(state["telemetry"], self._device)
         LOG.info("resuming after step %d", self.step)

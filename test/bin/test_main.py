@@ -34,6 +34,7 @@ def test_batches_have_a_positive_length(module: str) -> None:
         ("ConnectionResetError(104, 'Connection reset by peer')", "has been ended (out of memory?)"),
         ("EOFError()", "has been ended (out of memory?)"),
         ("RuntimeError('a fault of ours')", "Traceback"),
+        ("RuntimeError('Caught RuntimeError in DataLoader worker process 0.')", "Traceback"),
     ],
 )
 def test_the_end_of_a_loading_process_is_one_line(error: str, words: str) -> None:

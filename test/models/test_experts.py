@@ -1,5 +1,7 @@
 """The sorted dispatch against a slow one-hot reference, and the initialisation."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -45,6 +47,38 @@ def test_dispatch_equals_one_hot_reference(k: int, tokens: int, skew: list[float
         strict=True,
     ):
         torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-5)
+
+
+def bf16_errors(device: str, k: int, skew: list[float]) -> list[float]:
+    """Errors of output and gradients in bf16 on a device, relative to the reference in fp32 on the CPU."""
+    torch.manual_seed(0)
+    experts, x = Experts(64, 128, 4, dropout=0.0), torch.randn(300, 64, requires_grad=True)
+    routing, direction = random_routing(300, torch.tensor(skew), k), torch.randn(300, 64)
+    wanted = reference(experts, x, routing)
+    gradients = torch.autograd.grad(wanted, [x, routing.probs_TN, *experts.parameters()], direction)
+    its, its_x = copy.deepcopy(experts).to(device), x.detach().to(device).requires_grad_()
+    probs, chosen = routing.probs_TN.detach().to(device).requires_grad_(), routing.experts_TK.to(device)
+    with torch.autocast(device, torch.bfloat16):
+        got = its(its_x, Routing(probs, chosen, probs.gather(1, chosen)))
+    its_gradients = torch.autograd.grad(got, [its_x, probs, *its.parameters()], direction.to(device, got.dtype))
+    pairs = zip((got, *its_gradients), (wanted, *gradients), strict=True)
+    with torch.no_grad():
+        return [float((mine.float().cpu() - other).norm() / other.norm()) for mine, other in pairs]
+
+
+@pytest.mark.parametrize("k", [1, 2])
+@pytest.mark.parametrize("skew", [[0.0, 0, 0, 0], [0.0, 0, -99, -99]], ids=["even", "empty"])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_bf16_comes_near_the_reference_on_a_gpu_by_the_grouped_kernel(
+    monkeypatch: pytest.MonkeyPatch, device: str, k: int, skew: list[float]
+) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("there is no CUDA GPU")
+    grouped, original = [], getattr(F, "grouped_mm", None)
+    monkeypatch.setattr(F, "grouped_mm", lambda *a, **o: grouped.append(1) or original(*a, **o), raising=False)
+    output, *gradients = bf16_errors(device, k, skew)
+    assert output < 0.02 and max(gradients) < 0.1  # which hidden units ReLU lets through differs at some places
+    assert bool(grouped) == (device == "cuda" and original is not None)
 
 
 def plain(experts: Experts, x: Tensor, routing: Routing) -> Tensor:

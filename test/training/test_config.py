@@ -97,6 +97,7 @@ def test_a_wrong_setting_is_not_blamed_on_the_file(tmp_path: Path, setting: str)
         "training.seed=-1", "training.seed=99999999999999", "training.workers=-1", "training.threads=-2",
         "training.checkpoint_every_s=0", "training.valid_batch_s=0", "training.balance_weight=-1",
         "training.z_loss_weight=-1", "training.batches_per_step=-1", "training.max_skipped_steps=-1",
+        "training.max_unreadable_share=1.5",
         "training.distributed=dp", "training.precision=fp16", "optim.clip_by=max", "optim.weight_decay_on=none",
         "optim.warmup_power=0",
         "specaugment.freq_width=-1", "specaugment.time_width=-1", "specaugment.freq_masks=-1",

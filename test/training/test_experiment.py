@@ -192,8 +192,9 @@ def test_how_a_training_is_computed_may_change_while_it_is_unfinished(
     exp = tmp_path / "exp/a"
     begin(exp, short, inputs)
     other = dataclasses.replace(
-        short.training, distributed="fsdp", activation_checkpointing=True, workers=1, threads=2, precision="bf16"
-    )
+        short.training, distributed="fsdp", activation_checkpointing=True, workers=1, threads=2, precision="bf16",
+        max_skipped_steps=99, max_unreadable_share=0.5,
+    )  # fmt: skip
     with pytest.raises(UserError, match="another experiment:\n  training.precision: 'fp32' there, 'bf16' now\ngive"):
         train(exp, dataclasses.replace(short, training=other), inputs, CPU)
     other = dataclasses.replace(other, precision="fp32", threads=1)

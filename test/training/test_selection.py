@@ -132,7 +132,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """The rows of which features are loaded for statistics, each time that they are computed."""
     taken: list[list[int]] = []
 
-    def features_of(index: Index, rows: np.ndarray, workers: int) -> list[np.ndarray]:
+    def features_of(index: Index, rows: np.ndarray, workers: int, on_broken: Callable) -> list[np.ndarray]:
         taken.append(rows.tolist())
         return [load_row(index, row) for row in rows]
 
@@ -145,7 +145,7 @@ def test_statistics_are_of_all_frames_or_of_a_drawn_part_and_computed_once(
 ) -> None:
     index, rows = open_index(inputs.train, inputs.lang), np.arange(60, dtype=np.int32)
     for _, (stats_h, kept) in itertools.product(range(2), ((20, rows), (20, rows[5:50]), (15 / 3600, rows))):
-        stats = open_stats(index, kept, stats_h)
+        stats = open_stats(index, kept, ExperimentConfig(features=FeatureConfig(stats_h=stats_h)))
         again = feature_stats(load_row(index, row) for row in taken[-1])
         if stats_h == 20 and len(kept) == 60:
             whole = stats
@@ -161,7 +161,7 @@ def test_other_rows_of_a_small_set_have_statistics_of_their_own(inputs: Inputs) 
     index, rows = open_index(inputs.train, inputs.lang), np.arange(60, dtype=np.int32)
     for kept in (rows[:30], rows[30:]):
         wanted = feature_stats(load_row(index, row) for row in kept)
-        np.testing.assert_array_equal(open_stats(index, kept, 20).mean, wanted.mean)
+        np.testing.assert_array_equal(open_stats(index, kept, CONFIG).mean, wanted.mean)
 
 
 def test_a_drawn_part_is_the_same_for_any_seed_and_bounds_and_is_taken_with_the_index(
@@ -197,7 +197,7 @@ def test_of_several_processes_one_computes_the_statistics(inputs: Inputs, in_pro
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(selection, "feature_stats", slow)
             dist.barrier()
-            open_stats(open_index(inputs.train, inputs.lang), np.arange(60, dtype=np.int32), 20)
+            open_stats(open_index(inputs.train, inputs.lang), np.arange(60, dtype=np.int32), CONFIG)
         return len(computed)
 
     assert sum(in_processes(2, work)) == 1

@@ -26,17 +26,19 @@ BROKEN = {2: "2-1", 3: "3-0", 7: "7-2"}
 """Utterances with a feature that is not a number, by the batch that has them."""
 
 
-def batches(broken: dict[int, str] = BROKEN) -> list[Batch]:
-    """Sixteen batches of three utterances."""
+def batches(broken: dict[int, str] = BROKEN, empty: int | None = None) -> list[Batch]:
+    """Sixteen batches of three utterances; one may be empty."""
     rng, made = np.random.default_rng(0), []
     for number in range(16):
         names = [f"{number}-{i}" for i in range(3)]
         features = [rng.normal(0, 1, (60 + 4 * i, 80)).astype(np.float32) for i in range(3)]
+        if number == empty:
+            names, features = [], []
         for name, matrix in zip(names, features, strict=True):
             if name == broken.get(number):
                 matrix[7, 3] = np.nan
         after = Position(number - number % ranks() + ranks())
-        batch = make_batch(names, features, [[1, 2]] * 3)
+        batch = make_batch(names, features, [[1, 2]] * len(names))
         made.append(dataclasses.replace(batch, position=Position(number), after=after))
     return made
 
@@ -88,7 +90,7 @@ def test_a_step_that_is_not_finite_leaves_weights_and_moments(
     assert [r["skipped_steps"] for r in records if "skipped_steps" in r] == [0, 2, 2]
     assert ["ctc_loss" in r for r in records if "skipped_steps" in r] == [True, False, True]
     trainer = make_trainer(max_steps=12, max_skipped_steps=2)  # the count is in the checkpoint
-    with pytest.raises(UserError, match=r"step 7: .*utterances 7-2; 3 steps skipped, more than .*max_skipped_steps"):
+    with pytest.raises(UserError, match=r"step 7: .*utterances 7-2; 3 steps skipped, .* into .*exp/leave_out"):
         trainer.run(iter(batches()[6:]))
 
 
@@ -110,3 +112,21 @@ def test_processes_skip_together_and_name_the_utterances_of_all(
 
     error, _ = in_processes(2, work, code=1)  # batches 2 and 3 are one step, 6 and 7 the second that is skipped
     assert "step 3: loss or gradient not finite; utterances 7-2; 2 steps skipped" in error
+
+
+def test_a_step_with_a_batch_of_no_utterances_is_passed_over_by_all_processes(
+    make_trainer: Callable[..., Trainer], tmp_path: Path, in_processes: Callable[..., list[Any]]
+) -> None:
+    def work(steps: int = 3, begin: int = 0) -> list[torch.Tensor]:
+        trainer = make_trainer(max_steps=steps, max_skipped_steps=0)
+        trainer.run(iter(batches({}, empty=4)[begin + rank() :: ranks()]))  # only the first process's third is empty
+        return state(trainer)
+
+    def two_then_one() -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        return work(steps=2), work(steps=3, begin=4)
+
+    (before, after), (its_before, its_after) = in_processes(2, two_then_one)
+    assert all(map(torch.equal, before, after)) and all(map(torch.equal, after, its_after))
+    assert all(map(torch.equal, before, its_before)) and before
+    records = [json.loads(line) for line in (tmp_path / "exp/metrics.jsonl").read_text().splitlines()]
+    assert records[-1]["step"] == 3 and [r["skipped_steps"] for r in records if "skipped_steps" in r] == [0]
