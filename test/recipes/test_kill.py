@@ -128,12 +128,12 @@ def killed(finished: Clone, make_clone: Callable[[], Clone]) -> Clone:
     durations = durations_s((finished.root / "first.log").read_text())
     for stage, kills in KILLS.items():
         args = ("--stage", str(stage), "--stop-stage", str(stage))
+        if stage == 4:  # first, since a random moment may come after the end
+            kill_between_checkpoints(clone, rng, ways)
         for _ in range(kills):
             process = start(clone, *args)
             time.sleep(rng.uniform(0, durations[stage]))
             kill(process, clone, next(ways))
-        if stage == 4:
-            kill_between_checkpoints(clone, rng, ways)
         clone.run(*args)
     return clone
 

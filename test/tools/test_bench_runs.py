@@ -139,7 +139,7 @@ def test_flops_of_a_batch_are_those_of_its_valid_tokens() -> None:
 
 def test_targets_of_a_gpu_by_hand() -> None:
     def result(name: str, experts: int, of_dense: float, mfu: float) -> train_step.Result:
-        return train_step.Result(name, ("1", "1"), experts, 9.0, Spread(of_dense, of_dense, of_dense), mfu)
+        return train_step.Result(name, ("1", "1"), experts, 9.0, Spread(*[of_dense] * 5), mfu)
 
     results = [
         result("dense_84m", 0, 1.0, 0.31),
