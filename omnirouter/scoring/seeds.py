@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from omnirouter.scoring.bootstrap import CONFIDENCE
-from omnirouter.scoring.results import HEADLINES, RATE_TITLES, Result
+from omnirouter.scoring.results import HEADLINES, RATE_TITLES, Result, training_cells
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class SeedGroup:
 
     def row(self, headline: str) -> dict[str, str]:
         """Return the cells of the group by column title, for the rate that `headline` (raw, whisper) names."""
-        percents = [float(result.rates[HEADLINES[headline]].percent) for result in self.results]
+        rates = [result.rates[HEADLINES[headline]] for result in self.results]
+        percents = [float(rate.percent) for rate in rates]
         low, high = seed_interval(percents)
         first = self.results[0]
         return {
@@ -31,10 +32,13 @@ class SeedGroup:
             "encoder": first.encoder,
             "parameters": first.parameters,
             "active": first.active_parameters,
+            "utterances": rates[0].utterances,
+            "words": rates[0].units,
             "seeds": ", ".join(map(str, self.seeds)),
             f"mean {RATE_TITLES[HEADLINES[headline]]}": f"{statistics.fmean(percents):.2f}",
             "s.d.": f"{statistics.stdev(percents):.2f}",
             "95 % interval over seeds": f"{low:.2f} to {high:.2f}",
+            **training_cells(self.results),
         }
 
 
