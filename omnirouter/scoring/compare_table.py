@@ -18,6 +18,7 @@ from omnirouter.scoring.decodings import Decoding, check_same_set, read_decoding
 from omnirouter.scoring.paired import matched_pairs, over_seeds, paired_bootstrap
 from omnirouter.scoring.result_table import markdown
 from omnirouter.scoring.results import HEADLINES, RATE_TITLES, UNKNOWN, Result, checkout_commit, read_result
+from omnirouter.scoring.seeds import check_distinct
 
 SIGNIFICANT = 0.05
 MARK = "*"
@@ -59,9 +60,11 @@ def write_comparison(sizes: Sequence[Sequence[Sequence[Path]]], headline: str, o
 
     sizes: the models of each size, each a list of experiments (its seeds); the first model of a size is the baseline of
     the others. The sets are those that all were decoded and scored on, but for those that their training was validated
-    on. headline: raw or whisper. `UserError` where a set is not the same for all.
+    on. headline: raw or whisper. `UserError` where a set is not the same for all, or an experiment is named twice.
     """
-    sets = common_sets([experiment for size in sizes for column in size for experiment in column])
+    experiments = [experiment for size in sizes for column in size for experiment in column]
+    check_distinct(experiments)
+    sets = common_sets(experiments)
     models = _models(sizes, sets[0])
     rows = [_row(models, set_name, HEADLINES[headline]) for set_name in sets]
     text = "\n".join(

@@ -11,6 +11,7 @@ from omnirouter.data.tables import read_table
 from omnirouter.scoring.alignments import read_alignments
 from omnirouter.scoring.report import RATE_FILES
 from omnirouter.scoring.results import read_rate
+from omnirouter.scoring.seeds import check_seeds
 
 AGAIN = "score it again (stage 6)"
 
@@ -59,7 +60,11 @@ def find_decoding(name: str, set_name: str | None, exp: Path) -> Path:
 
 
 def read_decodings(paths: Sequence[Path], rate: str) -> Decoding:
-    """Read decode directories of several seeds (or one) as one; `rate` is a key of RATE_FILES."""
+    """Read decode directories of several seeds (or one) as one; `rate` is a key of RATE_FILES.
+
+    `UserError` where the experiments above them differ in more than the seed.
+    """
+    check_seeds([path.parent for path in paths])
     decodings = [_read_decoding(path, rate) for path in paths]
     for other in decodings[1:]:
         check_same_set(decodings[0], other)

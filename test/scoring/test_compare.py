@@ -49,7 +49,9 @@ def decode(tmp_path: Path) -> Decode:
         hypotheses = zip(reference, errors, strict=True)
         (decode / "text").write_text("".join(f"{key} {WRONG[int(n)]}\n" for key, n in hypotheses))
         score_decoding(data, decode / "text", decode / "score")
-        config = {"model": {"encoder": MODELS[name.split("_")[0]], "experts": 2}, "inputs": {"dev": "data/dev"}}
+        kind, _, ending = name.partition("_")
+        config = {"model": {"encoder": MODELS[kind], "experts": 2}, "inputs": {"dev": "data/dev"}}
+        config["training"] = {"seed": int(ending) if ending.isdigit() else 1}
         (decode.parent / "config.yaml").write_text(yaml.safe_dump(config))
         info = {"parameters": 2_000_000, "active_parameters": 1_000_000, "version": "0.1", "commit": "abc"}
         (decode.parent / "model_info.json").write_text(json.dumps(info))
@@ -136,6 +138,7 @@ def test_another_alignment_is_refused(decode: Decode) -> None:
 
 def test_what_cannot_be_found_is_said(decode: Decode, tmp_path: Path) -> None:
     exp = decode("dense", "1" * 12).parent
+    decode("omni", "1" * 12)
     for name, set_name, message in (
         ("nope", "test", "nope: neither a directory with a score, nor an experiment, nor a name in"),
         ("dense", None, "dense: give the set as --set"),
@@ -149,11 +152,42 @@ def test_what_cannot_be_found_is_said(decode: Decode, tmp_path: Path) -> None:
     ):
         (exp / "dense/decode_test/score" / name).rename(tmp_path / name)
         with pytest.raises(UserError, match=message):
-            compare(["dense"], ["dense"], "test", exp, "wer")
+            compare(["dense"], ["omni"], "test", exp, "wer")
         (tmp_path / name).rename(exp / "dense/decode_test/score" / name)
     (exp / "dense/decode_test/score/utt2errors").write_text("ann-0 ann x\n")
     with pytest.raises(UserError, match="utt2errors: not a file of stage 6"):
-        compare(["dense"], ["dense"], "test", exp, "wer")
+        compare(["dense"], ["omni"], "test", exp, "wer")
+
+
+NOT_SEEDS = {
+    "other encoders": ("dense omni_2", "dense and .*omni_2 are no seeds of one training: .* in model.encoder; compare"),
+    "other numbers": ("dense dense_3", "dense and .*dense_3 are no seeds .* in model.experts; compare them apart"),
+    "one seed": ("dense dense_again", "dense and .*dense_again are both of seed 1; name one decoding of each seed"),
+    "one folder": ("dense dense", "dense(/decode_test)? is named twice"),
+    "without a seed": ("dense dense_old", "dense_old/config.yaml: no training.seed in it"),
+}
+
+
+@pytest.mark.parametrize(("column", "message"), NOT_SEEDS.values(), ids=NOT_SEEDS.keys())
+def test_only_seeds_of_one_training_are_taken_as_one(decode: Decode, column: str, message: str) -> None:
+    exp = decode("omni", "1" * 12).parent
+    changes = {"dense_3": ("experts: 2", "experts: 4"), "dense_old": ("training:", "old:")}
+    for name in column.split():
+        config = decode(name, "1" * 12) / "config.yaml"
+        config.write_text(config.read_text().replace(*changes.get(name, ("", ""))))
+    with pytest.raises(UserError, match=message):
+        compare(column.split(), ["omni"], "test", exp, "wer")
+    with pytest.raises(UserError, match=message):
+        write_comparison([[[exp / name for name in column.split()], [exp / "omni"]]], "raw", exp / "COMPARE.md")
+
+
+def test_nothing_is_compared_with_itself(decode: Decode) -> None:
+    exp = decode("dense", "1" * 12).parent
+    decode("dense_2", "1" * 12)
+    with pytest.raises(UserError, match="dense/decode_test is named twice"):
+        compare(["dense", "dense_2"], [str(exp / "dense")], "test", exp, "wer")
+    with pytest.raises(UserError, match="dense is named twice"):
+        write_comparison([[[exp / "dense"]], [[exp / "dense"]]], "raw", exp / "COMPARE.md")
 
 
 def test_mean_relative_reductions_of_the_papers_table() -> None:
