@@ -224,13 +224,35 @@ def test_the_table_by_hand(decode: Decode, tmp_path: Path) -> None:
         "switch, 2 experts, 2.00M",
         "omnirouter, 2 experts, 2.00M",
     ]
-    assert other == ["other", "12", "48", "50.00 [50.00, 50.00]", "50.00 [50.00, 50.00]", "25.00* [25.00, 25.00]"]
+    assert other == ["other", "12", "48", "50.00 [50.00, 50.00]", "50.00 [50.00, 50.00]", "25.00*† [25.00, 25.00]"]
     assert test[:4] == ["test", "12", "48", "25.00 [25.00, 25.00]"]
     assert test[4].startswith("18.75 [") and test[5].startswith("6.25* [")
     # test: 25, 18.75, 6.25; other: 50, 50, 25. Against dense (25 + 0) / 2, (75 + 50) / 2; Switch (66.67 + 50) / 2
     assert against_dense == ["mean relative reduction against dense, 2.00M", "", "", "", "12.5 %", "62.5 %"]
     assert against_switch == ["mean relative reduction against switch, 2 experts, 2.00M", "", "", "", "", "58.3 %"]
     assert "| dev" not in text and "| test | switch, 2 experts, 2.00M | dense, 2.00M | -6.25 |" in text
+    assert "*: differs from dense, 2.00M; †: differs from Switch of its size and number of experts: over utt" in text
+
+
+def test_each_pair_of_a_size_is_tested(decode: Decode, tmp_path: Path) -> None:
+    """Omni-router is tested against Switch of as many experts too, as the paper compares them."""
+    exp = tmp_path / "exp"
+    errors = {"dense": "2222", "switch": "1110", "switch_four": "2222", "omni": "0001", "omni_four": "1111"}
+    for name, digits in errors.items():
+        config = decode(name, digits * 3) / "config.yaml"
+        if name.endswith("four"):
+            config.write_text(config.read_text().replace("experts: 2", "experts: 4"))
+    text = write_comparison([[[exp / name] for name in errors]], "raw", exp / "COMPARE.md")
+    test = next(cells(line) for line in text.splitlines() if line.startswith("| test |"))
+    # Omni-router of 2: nine pairs of 1 and 0, three of 0 and 1: t = 1.915 at 11 degrees of freedom; of 4 all differ
+    assert [cell.split()[0] for cell in test[4:]] == ["18.75*", "50.00", "6.25*", "25.00*†"]
+    rows = [cells(line) for line in text.splitlines() if line.startswith("| test |")][1:]
+    reductions = [line for line in text.splitlines() if line.startswith("| mean relative reduction")]
+    assert len(rows) == sum(line.count(" %") for line in reductions) == 4 + 3 + 2 + 1
+    pairs = {tuple(cell.removesuffix(", 2.00M") for cell in row[1:3]): row for row in rows}
+    two, four = (pairs[f"omnirouter, {n} experts", f"switch, {n} experts"] for n in (2, 4))
+    assert two[3] == "-12.50" and two[8] == "0.082"
+    assert four[3:6] == ["-25.00", "-25.00 to -25.00", "1.0000"] and four[8] == "0"
 
 
 def test_each_size_has_its_own_baseline(decode: Decode, tmp_path: Path) -> None:
@@ -252,7 +274,7 @@ def test_each_size_has_its_own_baseline(decode: Decode, tmp_path: Path) -> None:
     assert rates == ["50.00", "25.00*", "25.00", "18.75"]
     assert against_small == ["mean relative reduction against dense, 2.00M", "", "", "", "50.0 %", "", ""]
     assert against_large == ["mean relative reduction against dense, 6.00M", "", "", "", "", "", "25.0 %"]
-    assert "differs from the first model of its size over" in text
+    assert "differs from the first model of its size: over" in text
     differences = [cells(line)[1:4] for line in text.splitlines() if line.startswith("| test | omni")]
     assert differences == [
         ["omnirouter, 2 experts, 2.00M", "dense, 2.00M", "-25.00"],

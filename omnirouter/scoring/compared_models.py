@@ -1,0 +1,95 @@
+"""Models to compare, of one or several sizes, and their decodings of the sets that all were scored on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+
+import yaml
+
+from omnirouter.data.errors import UserError
+from omnirouter.decoding.folders import DECODINGS, set_title, split_name
+from omnirouter.scoring.decodings import Decoding, check_same_set, read_decodings
+from omnirouter.scoring.results import Result, read_result
+
+
+@dataclass(frozen=True)
+class Model:
+    """One column: an experiment, or several that are alike but for their seeds."""
+
+    experiments: list[Path]
+    title: str
+    results: list[Result]
+    """Of the first set."""
+    baseline: int
+    """The number of the column which is the first of its size."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One set, decoded in one way by all models."""
+
+    title: str
+    way: str
+    """One of DECODINGS."""
+    decodings: list[Decoding]
+    """By model."""
+
+
+def compared_pairs(models: Sequence[Model]) -> list[tuple[int, int]]:
+    """Return the pairs of columns of one size, by number: each with all that stand before it."""
+    return [(a, b) for a, b in combinations(range(len(models)), 2) if models[a].baseline == models[b].baseline]
+
+
+def switch_of(models: Sequence[Model], place: int) -> int | None:
+    """Return the number of the Switch column of the same size and as many experts as an Omni-router's before it.
+
+    The paper compares these two. None: the column is no Omni-router, or there is no such column.
+    """
+    name, comma, experts = models[place].results[0].encoder.partition(", ")
+    switch = f"switch{comma}{experts}" if name == "omnirouter" else None
+    return next((a for a, b in compared_pairs(models) if b == place and models[a].results[0].encoder == switch), None)
+
+
+def common_sets(experiments: Sequence[Path]) -> list[str]:
+    """Return the sets on which all experiments have scores, without those that any was validated on.
+
+    A set decoded by a beam search is one of its own, such as `test_beam`; those decoded greedily come first.
+    """
+    scored = [{path.parent.name for path in experiment.glob("decode_*/score")} for experiment in experiments]
+    dev_sets = {_dev_set(experiment) for experiment in experiments}
+    folders = [name for name in set.intersection(*scored) if split_name(name)[0] not in dev_sets]
+    if not folders:
+        listed = ", ".join(map(str, experiments))
+        raise UserError(f"no test set on which all of these have scores: {listed}; run stages 5 and 6 of each")
+    folders.sort(key=lambda name: (DECODINGS.index(split_name(name)[1]), name))
+    return [name.removeprefix("decode_") for name in folders]
+
+
+def _dev_set(experiment: Path) -> str:
+    path = experiment / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"{experiment}: no config.yaml; is it an experiment?")
+    return Path(yaml.safe_load(path.read_bytes()).get("inputs", {}).get("dev", "")).name
+
+
+def read_models(sizes: Sequence[Sequence[Sequence[Path]]], set_name: str) -> list[Model]:
+    """Read what the models are; their results are those on one of the sets."""
+    models: list[Model] = []
+    for size in sizes:
+        baseline = len(models)
+        for column in size:
+            results = [read_result(experiment / f"decode_{set_name}" / "score") for experiment in column]
+            title = f"{results[0].encoder}, {results[0].parameters}"
+            models.append(Model(list(column), title, results, baseline))
+    if len({model.title for model in models}) < len(models):
+        models = [replace(model, title=f"{model.title}, {model.experiments[0].name}") for model in models]
+    return models
+
+
+def read_row(models: Sequence[Model], set_name: str, rate: str) -> Row:
+    """Read one row of the table."""
+    row = [read_decodings([e / f"decode_{set_name}" for e in model.experiments], rate) for model in models]
+    for other in row[1:]:
+        check_same_set(row[0], other)
+    return Row(set_title(set_name), split_name(set_name)[1], row)
