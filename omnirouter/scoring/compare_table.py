@@ -24,7 +24,7 @@ from omnirouter.scoring.decodings import Decoding
 from omnirouter.scoring.paired import matched_pairs, over_seeds, paired_bootstrap
 from omnirouter.scoring.result_table import markdown
 from omnirouter.scoring.results import HEADLINES, RATE_TITLES, UNKNOWN, checkout_commit
-from omnirouter.scoring.seeds import check_distinct
+from omnirouter.scoring.seeds import check_distinct, seed_interval
 
 SIGNIFICANT = 0.05
 BASELINE_MARK, SWITCH_MARK = "*", "†"
@@ -105,13 +105,17 @@ def _reduction_rows(models: Sequence[Model], rows: Sequence[Row], ending: str) -
 
 
 def _rate_cell(models: Sequence[Model], row: Row, place: int) -> str:
-    """Return rate and interval of one model, with marks where the rate differs significantly from the others'."""
+    """Return rate and intervals of one model, with marks where the rate differs significantly from the others'."""
     decoding, baseline, switch = row.decodings[place], models[place].baseline, switch_of(models, place)
     low, high = rate_interval(decoding.errors_U, decoding.units_U)
     marks = BASELINE_MARK if _is_significant(decoding, row.decodings[baseline]) else ""
     if switch not in (None, baseline) and _is_significant(decoding, row.decodings[switch]):
         marks += SWITCH_MARK
-    return f"{decoding.percent_S.mean():.2f}{marks} [{low:.2f}, {high:.2f}]"
+    cell = f"{decoding.percent_S.mean():.2f}{marks} [{low:.2f}, {high:.2f}]"
+    if len(decoding.percent_S) == 1:
+        return cell
+    low, high = seed_interval(decoding.percent_S.tolist())
+    return f"{cell}, seeds [{low:.2f}, {high:.2f}]"
 
 
 def _is_significant(model: Decoding, other: Decoding) -> bool:
@@ -178,7 +182,8 @@ def _legend(models: Sequence[Model]) -> list[str]:
     return [
         "- Sets: all that every model was scored on, but for the one that training was validated on; (beam), (lm): "
         "decoded by beam search, without or with a language model.",
-        "- Rates: means over the seeds of each; in brackets the 95 % interval over utterances (bootstrap).",
+        "- Rates: means over the seeds of each; in brackets the 95 % interval over utterances (bootstrap) and, of "
+        "several seeds, that over seeds (Student), on the same utterances.",
         f"- {'; '.join(marks)}: over utterances (matched pairs) and, where both have several seeds, over seeds "
         f"(Welch), p < {SIGNIFICANT} in each test by itself.",
         "- Mean relative reduction: the mean over the sets above, decoded in the same way, of each set's relative "
