@@ -16,8 +16,9 @@ from omnirouter.scoring.compared_models import (
     Row,
     common_sets,
     compared_pairs,
+    read_dev_sets,
     read_models,
-    read_row,
+    read_rows,
     switch_of,
 )
 from omnirouter.scoring.decodings import Decoding
@@ -42,21 +43,23 @@ def write_comparison(sizes: Sequence[Sequence[Sequence[Path]]], headline: str, o
     """Write the comparison of models to `output`; return the same text.
 
     sizes: the models of each size, each a list of experiments (its seeds); the first model of a size is the baseline of
-    the others. The sets are those that all were decoded and scored on, but for those that their training was validated
-    on. headline: raw or whisper. `UserError` where a set is not the same for all, or an experiment is named twice.
+    the others. The sets are those that all were decoded and scored on; those that share utterances with what a training
+    was validated on are marked, and kept out of the means. headline: raw or whisper. `UserError` where a set is not the
+    same for all, or an experiment is named twice.
     """
     experiments = [experiment for size in sizes for column in size for experiment in column]
     check_distinct(experiments)
-    sets = common_sets(experiments)
+    dev = read_dev_sets(experiments)
+    sets = common_sets(experiments, dev)
     models = read_models(sizes, sets[0])
-    rows = [read_row(models, set_name, HEADLINES[headline]) for set_name in sets]
+    rows = read_rows(models, sets, HEADLINES[headline], dev)
     text = "\n".join(
         [
             f"# Comparison: {RATE_TITLES[HEADLINES[headline]]}",
             "",
             markdown(_rate_rows(models, rows)),
             "",
-            *_legend(models),
+            *_legend(models, dev.unscored),
             "",
             "## Each against those before it",
             "",
@@ -76,12 +79,13 @@ def write_comparison(sizes: Sequence[Sequence[Sequence[Path]]], headline: str, o
 
 
 def _rate_rows(models: Sequence[Model], rows: Sequence[Row]) -> list[dict[str, str]]:
-    """Return the rows of the main table: the sets decoded in one way, the mean reductions over them, the next way."""
+    """Return the rows of the main table: test sets decoded in one way, means over them, dev sets, the next way."""
     table = []
-    for way, group in groupby(rows, key=lambda row: row.way):
+    for (way, is_dev), group in groupby(rows, key=lambda row: (row.way, row.is_dev)):
         alike = list(group)
         table += [_set_cells(models, row) for row in alike]
-        table += _reduction_rows(models, alike, "" if way == DECODINGS[0] else f" ({way})")
+        if not is_dev:
+            table += _reduction_rows(models, alike, "" if way == DECODINGS[0] else f" ({way})")
     return table
 
 
@@ -173,20 +177,22 @@ def _model_row(model: Model) -> dict[str, str]:
     }
 
 
-def _legend(models: Sequence[Model]) -> list[str]:
-    """Say how to read the tables."""
+def _legend(models: Sequence[Model], unscored: Sequence[str]) -> list[str]:
+    """Say how to read the tables; unscored: experiments whose dev sets' utterances are not known."""
+    names = ", ".join(unscored)
     baseline = models[0].title if not any(model.baseline for model in models) else "the first model of its size"
     switches = [switch_of(models, place) not in (None, model.baseline) for place, model in enumerate(models)]
     marks = [f"{BASELINE_MARK}: differs from {baseline}"]
     marks += [f"{SWITCH_MARK}: differs from Switch of its size and number of experts"] if any(switches) else []
     return [
-        "- Sets: all that every model was scored on, but for the one that training was validated on; (beam), (lm): "
-        "decoded by beam search, without or with a language model.",
+        "- Sets: all that every model was scored on; (beam), (lm): decoded by beam search, without or with a language "
+        "model. (dev): a training was validated, that is, its steps and weights were chosen, on utterances of it.",
+        *([f"- Known by name only, without scores on it, is the dev set of: {names}."] if names else []),
         "- Rates: means over the seeds of each; in brackets the 95 % interval over utterances (bootstrap) and, of "
         "several seeds, that over seeds (Student), on the same utterances.",
         f"- {'; '.join(marks)}: over utterances (matched pairs) and, where both have several seeds, over seeds "
         f"(Welch), p < {SIGNIFICANT} in each test by itself.",
-        "- Mean relative reduction: the mean over the sets above, decoded in the same way, of each set's relative "
+        "- Mean relative reduction: the mean over the sets, but (dev), decoded in the same way, of each set's relative "
         "reduction.",
         "- Better: probability of fewer errors than the baseline's, were other utterances or speakers drawn (paired "
         "bootstrap). By seed: were other seeds trained (Welch's t-test).",

@@ -9,7 +9,7 @@ import yaml
 
 from omnirouter.data.errors import UserError
 from omnirouter.decoding.folders import DECODINGS, set_title, split_name
-from omnirouter.scoring.decodings import Decoding, check_same_set, read_decodings
+from omnirouter.scoring.decodings import Decoding, check_same_set, read_decodings, read_references
 from omnirouter.scoring.results import Result, read_result
 
 
@@ -32,8 +32,21 @@ class Row:
     title: str
     way: str
     """One of DECODINGS."""
+    is_dev: bool
+    """Whether a model was validated on any of its utterances."""
     decodings: list[Decoding]
     """By model."""
+
+
+@dataclass(frozen=True)
+class DevSets:
+    """What models were validated on, by which their steps and weights were chosen."""
+
+    names: set[str]
+    utterances: set[tuple[str, str]]
+    """Ids and transcripts: another set may hold the same, as LibriSpeech's dev does dev_clean's."""
+    unscored: list[str]
+    """Experiments without scores on theirs, from which its utterances would be known."""
 
 
 def compared_pairs(models: Sequence[Model]) -> list[tuple[int, int]]:
@@ -51,26 +64,34 @@ def switch_of(models: Sequence[Model], place: int) -> int | None:
     return next((a for a, b in compared_pairs(models) if b == place and models[a].results[0].encoder == switch), None)
 
 
-def common_sets(experiments: Sequence[Path]) -> list[str]:
-    """Return the sets on which all experiments have scores, without those that any was validated on.
+def common_sets(experiments: Sequence[Path], dev: DevSets) -> list[str]:
+    """Return the sets on which all experiments have scores; `UserError` without one that none was validated on.
 
-    A set decoded by a beam search is one of its own, such as `test_beam`; those decoded greedily come first.
+    A set decoded by a beam search is one of its own, such as `test_beam`.
     """
     scored = [{path.parent.name for path in experiment.glob("decode_*/score")} for experiment in experiments]
-    dev_sets = {_dev_set(experiment) for experiment in experiments}
-    folders = [name for name in set.intersection(*scored) if split_name(name)[0] not in dev_sets]
-    if not folders:
+    folders = sorted(set.intersection(*scored))
+    if all(split_name(name)[0] in dev.names for name in folders):
         listed = ", ".join(map(str, experiments))
         raise UserError(f"no test set on which all of these have scores: {listed}; run stages 5 and 6 of each")
-    folders.sort(key=lambda name: (DECODINGS.index(split_name(name)[1]), name))
     return [name.removeprefix("decode_") for name in folders]
 
 
-def _dev_set(experiment: Path) -> str:
-    path = experiment / "config.yaml"
-    if not path.is_file():
-        raise UserError(f"{experiment}: no config.yaml; is it an experiment?")
-    return Path(yaml.safe_load(path.read_bytes()).get("inputs", {}).get("dev", "")).name
+def read_dev_sets(experiments: Sequence[Path]) -> DevSets:
+    """Read what the experiments were validated on: the names from their configs, the utterances from the scores."""
+    names, utterances, unscored = set(), set(), []
+    for experiment in experiments:
+        path = experiment / "config.yaml"
+        if not path.is_file():
+            raise UserError(f"{experiment}: no config.yaml; is it an experiment?")
+        name = Path(yaml.safe_load(path.read_bytes()).get("inputs", {}).get("dev", "")).name
+        per_utt = experiment / f"decode_{name}" / "score/per_utt"
+        names.add(name)
+        if per_utt.is_file():
+            utterances.update(read_references(per_utt).items())
+        else:
+            unscored.append(experiment.name)
+    return DevSets(names, utterances, unscored)
 
 
 def read_models(sizes: Sequence[Sequence[Sequence[Path]]], set_name: str) -> list[Model]:
@@ -87,9 +108,16 @@ def read_models(sizes: Sequence[Sequence[Sequence[Path]]], set_name: str) -> lis
     return models
 
 
-def read_row(models: Sequence[Model], set_name: str, rate: str) -> Row:
-    """Read one row of the table."""
-    row = [read_decodings([e / f"decode_{set_name}" for e in model.experiments], rate) for model in models]
-    for other in row[1:]:
-        check_same_set(row[0], other)
-    return Row(set_title(set_name), split_name(set_name)[1], row)
+def read_rows(models: Sequence[Model], sets: Sequence[str], rate: str, dev: DevSets) -> list[Row]:
+    """Read the rows of the table: those decoded greedily first, and of one way of decoding the test sets first."""
+    rows = [_read_row(models, set_name, rate, dev) for set_name in sets]
+    return sorted(rows, key=lambda row: (DECODINGS.index(row.way), row.is_dev))
+
+
+def _read_row(models: Sequence[Model], set_name: str, rate: str, dev: DevSets) -> Row:
+    decodings = [read_decodings([e / f"decode_{set_name}" for e in model.experiments], rate) for model in models]
+    for other in decodings[1:]:
+        check_same_set(decodings[0], other)
+    name, way = split_name(set_name)
+    is_dev = name in dev.names or not dev.utterances.isdisjoint(decodings[0].references.items())
+    return Row(set_title(set_name) + (" (dev)" if is_dev else ""), way, is_dev, decodings)

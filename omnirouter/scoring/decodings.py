@@ -101,14 +101,15 @@ def _read_decoding(path: Path, rate: str) -> Decoding:
         raise UserError(f"{table}: not a file of stage 6; {AGAIN}") from error
     name = f"{path.resolve().parent.name}/{path.resolve().name}"
     utt_ids, speakers = [row[0] for row in rows], [row[1] for row in rows]
-    references = _read_references(path / "score" / "per_utt")
+    references = read_references(path / "score" / "per_utt")
     if references.keys() != set(utt_ids):
         raise UserError(f"{path / 'score'}: per_utt and utt2errors are of other utterances; {AGAIN}")
     counted = read_rate(path / "score" / rate).counted
     return Decoding(name, utt_ids, speakers, references, counts_U2[None, :, 0], counts_U2[:, 1], counted)
 
 
-def _read_references(per_utt: Path) -> dict[str, str]:
+def read_references(per_utt: Path) -> dict[str, str]:
+    """Return the words of each utterance's transcript, as they are, from a score's `per_utt`."""
     if not per_utt.is_file():
         raise UserError(f"{per_utt}: missing; {AGAIN}")
     return {utt_id: " ".join(alignment.ref) for utt_id, alignment in read_alignments(per_utt).items()}

@@ -14,6 +14,7 @@ from omnirouter.scoring.compare_table import mean_relative_reduction, write_comp
 from omnirouter.scoring.report import score_decoding
 
 REFERENCE = {f"{speaker}-{i}": "a b c d" for speaker in ("ann", "bob", "cid") for i in range(4)}
+DEV = {f"{speaker}-{i}": "a b c d" for speaker in ("dan", "eve", "fay") for i in range(4)}
 WRONG = {0: "a b c d", 1: "a b c", 2: "a b", 3: "a"}
 """Hypotheses by their number of errors."""
 MODELS = {"dense": "dense", "switch": "switch", "omni": "omnirouter"}
@@ -208,9 +209,9 @@ def test_the_table_by_hand(decode: Decode, tmp_path: Path) -> None:
     for set_name, errors in (("test", ("1111", "1110", "0001")), ("other", ("2222", "2222", "1111"))):
         for name, digits in zip(MODELS, errors, strict=True):
             decode(name, digits * 3, set_name)
-    for set_name in ("dev", "dev_beam"):  # of which training has seen one
+    for set_name in ("dev", "dev_beam"):
         for name in MODELS:
-            decode(name, "0" * 12, set_name)
+            decode(name, "0" * 12, set_name, DEV)
     text = write_comparison([[[exp / name] for name in MODELS]], "raw", exp / "COMPARE.md")
     assert text == (exp / "COMPARE.md").read_text()
     lines = text.splitlines()
@@ -230,7 +231,8 @@ def test_the_table_by_hand(decode: Decode, tmp_path: Path) -> None:
     # test: 25, 18.75, 6.25; other: 50, 50, 25. Against dense (25 + 0) / 2, (75 + 50) / 2; Switch (66.67 + 50) / 2
     assert against_dense == ["mean relative reduction against dense, 2.00M", "", "", "", "12.5 %", "62.5 %"]
     assert against_switch == ["mean relative reduction against switch, 2 experts, 2.00M", "", "", "", "", "58.3 %"]
-    assert "| dev" not in text and "| test | switch, 2 experts, 2.00M | dense, 2.00M | -6.25 |" in text
+    assert [cells(line)[0] for line in lines[8:10]] == ["dev (dev)", "dev (beam) (dev)"] and not lines[10]
+    assert "Known by name" not in text and "| test | switch, 2 experts, 2.00M | dense, 2.00M | -6.25 |" in text
     assert "*: differs from dense, 2.00M; †: differs from Switch of its size and number of experts: over utt" in text
 
 
@@ -331,6 +333,27 @@ def test_columns_of_seeds_and_of_one_kind(decode: Decode, tmp_path: Path) -> Non
     assert "dense, dense_2" in text
     single = write_comparison([[[exp / "dense"], [exp / "dense_2"]]], "raw", exp / "COMPARE.md")
     assert cells(single.splitlines()[2])[3:] == ["dense, 2.00M, dense", "dense, 2.00M, dense_2"]
+
+
+def test_sets_that_share_utterances_with_dev_are_marked_and_in_no_mean(decode: Decode, tmp_path: Path) -> None:
+    """LibriSpeech's dev is dev_clean and dev_other; Mini LibriSpeech's test_seg is dev_clean_2 under another name."""
+    exp = tmp_path / "exp"
+    sets = {
+        "test": (REFERENCE, "2222", "1111"),
+        "dev_clean": ({**dict(list(DEV.items())[:11]), "gus-0": "a b c d"}, "1111", "0000"),
+        "alike": ({key: "a b c e" for key in DEV}, "1111", "1111"),  # in ids alone
+    }
+    for set_name, (reference, *errors) in sets.items():
+        for name, digits in zip(("dense", "omni"), errors, strict=True):
+            decode(name, digits * 3, set_name, reference)
+    decode("omni", "0" * 12, "dev", DEV)  # one model's training is enough
+    text = write_comparison([[[exp / "dense"], [exp / "omni"]]], "raw", exp / "COMPARE.md")
+    rows = [cells(line) for line in text.splitlines()[4:8]]
+    mean = "mean relative reduction against dense, 2.00M"
+    assert [row[0] for row in rows] == ["alike", "test", mean, "dev_clean (dev)"]
+    assert rows[2][-1] == "25.0 %"  # of 0 and 50
+    assert "- Known by name only, without scores on it, is the dev set of: dense." in text
+    assert "| dev_clean (dev) | omnirouter, 2 experts, 2.00M | dense, 2.00M | -25.00 |" in text
 
 
 def test_without_a_common_test_set_there_is_no_table(decode: Decode, tmp_path: Path) -> None:
