@@ -1,4 +1,4 @@
-"""One table of several models on several sets, in the form of the paper's Tables I and IV."""
+"""One table of several models on several sets, in the form of the paper's Tables I to IV."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -57,7 +57,7 @@ def write_comparison(sizes: Sequence[Sequence[Sequence[Path]]], headline: str, o
         [
             f"# Comparison: {RATE_TITLES[HEADLINES[headline]]}",
             "",
-            markdown(_rate_rows(models, rows)),
+            *_main_tables(models, rows),
             "",
             *_legend(models, dev.unscored),
             "",
@@ -78,34 +78,68 @@ def write_comparison(sizes: Sequence[Sequence[Sequence[Path]]], headline: str, o
     return text
 
 
+def _main_tables(models: Sequence[Model], rows: Sequence[Row]) -> list[str]:
+    """Return the lines of the rates: a column a model, or a row where numbers of experts or sizes are listed."""
+    kinds = {model.encoder[0] for model in models}
+    if len({(model.encoder, model.results[0].parameters) for model in models}) == len(kinds):
+        return [markdown(_rate_rows(models, rows))]
+    by_model = [_rates_of(models, rows, place) for place in range(len(models))]
+    sets = [{"set": row.title, **_counts(row)} for row in rows]
+    reductions = _reductions_by_pair(models, rows)
+    return [markdown(by_model), "", *([markdown(reductions), ""] if reductions else []), markdown(sets)]
+
+
 def _rate_rows(models: Sequence[Model], rows: Sequence[Row]) -> list[dict[str, str]]:
-    """Return the rows of the main table: test sets decoded in one way, means over them, dev sets, the next way."""
+    """Return the rows of Tables I and IV: test sets decoded in one way, means over them, dev sets, the next way."""
     table = []
     for (way, is_dev), group in groupby(rows, key=lambda row: (row.way, row.is_dev)):
         alike = list(group)
-        table += [_set_cells(models, row) for row in alike]
+        for row in alike:
+            rates = {model.title: _rate_cell(models, row, place) for place, model in enumerate(models)}
+            table.append({"set": row.title, **_counts(row), **rates})
         if not is_dev:
             table += _reduction_rows(models, alike, "" if way == DECODINGS[0] else f" ({way})")
     return table
 
 
-def _set_cells(models: Sequence[Model], row: Row) -> dict[str, str]:
+def _counts(row: Row) -> dict[str, str]:
     first = row.decodings[0]
-    counts = {"utterances": str(len(first.utt_ids)), "words": str(first.units_U.sum())}
-    rates = {model.title: _rate_cell(models, row, place) for place, model in enumerate(models)}
-    return {"set": row.title, **counts, **rates}
+    return {"utterances": str(len(first.utt_ids)), "words": str(first.units_U.sum())}
 
 
 def _reduction_rows(models: Sequence[Model], rows: Sequence[Row], ending: str) -> Iterator[dict[str, str]]:
     """Yield the mean relative reductions over the sets against each model, of those after it in its size."""
-    rates = [[float(row.decodings[place].percent_S.mean()) for row in rows] for place in range(len(models))]
-    for place, pairs in groupby(compared_pairs(models), key=lambda pair: pair[0]):
+    for before, pairs in groupby(compared_pairs(models), key=lambda pair: pair[0]):
         cells = dict.fromkeys((model.title for model in models), "")
-        for _, other in pairs:
-            reduction = mean_relative_reduction(rates[place], rates[other])
-            cells[models[other].title] = UNKNOWN if math.isnan(reduction) else f"{reduction:.1f} %"
-        title = f"mean relative reduction against {models[place].title}{ending}"
+        cells |= {models[place].title: _reduction(rows, before, place) for _, place in pairs}
+        title = f"mean relative reduction against {models[before].title}{ending}"
         yield {"set": title, "utterances": "", "words": "", **cells}
+
+
+def _reduction(rows: Sequence[Row], before: int, place: int) -> str:
+    """Return the mean relative reduction over the sets from one column to another."""
+    reference, model = ([float(row.decodings[column].percent_S.mean()) for row in rows] for column in (before, place))
+    return _known(mean_relative_reduction(reference, model), ".1f", " %")
+
+
+def _rates_of(models: Sequence[Model], rows: Sequence[Row], place: int) -> dict[str, str]:
+    """Return a row of Tables II and III: what the model is, and its rates."""
+    model, result = models[place], models[place].results[0]
+    (kind, experts), alike = model.encoder, model.title.removeprefix(f"{result.encoder}, {result.parameters}")
+    names = {"model": kind + alike, "experts": experts or UNKNOWN, "size": result.parameters}
+    return names | {row.title: _rate_cell(models, row, place) for row in rows}
+
+
+def _reductions_by_pair(models: Sequence[Model], rows: Sequence[Row]) -> list[dict[str, str]]:
+    """Return the mean relative reductions over the test sets decoded in one way, a pair of models a row."""
+    test_sets = {way: [row for row in rows if row.way == way and not row.is_dev] for way in DECODINGS}
+    means = {f"mean relative reduction, {way}": alike for way, alike in test_sets.items() if alike}
+    return [
+        {"encoder": models[place].title, "baseline": models[before].title}
+        | {title: _reduction(alike, before, place) for title, alike in means.items()}
+        for before, place in compared_pairs(models)
+        if means
+    ]
 
 
 def _rate_cell(models: Sequence[Model], row: Row, place: int) -> str:
@@ -153,9 +187,9 @@ def _difference_cells(model: Decoding, other: Decoding) -> dict[str, str]:
     return {**cells, "95 % by seed": _interval(low, high), "p, seeds": _known(p, ".2g")}
 
 
-def _known(value: float, form: str) -> str:
+def _known(value: float, form: str, unit: str = "") -> str:
     """Return a number, or what stands for one that there is not, as of one speaker."""
-    return UNKNOWN if math.isnan(value) else format(value, form)
+    return UNKNOWN if math.isnan(value) else format(value, form) + unit
 
 
 def _interval(low: float, high: float) -> str:

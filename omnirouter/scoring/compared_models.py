@@ -24,6 +24,12 @@ class Model:
     baseline: int
     """The number of the column which is the first of its size."""
 
+    @property
+    def encoder(self) -> tuple[str, str]:
+        """The kind of encoder, and how many experts it has, as `encoder_name` joins them; dense: none."""
+        kind, _, experts = self.results[0].encoder.partition(", ")
+        return kind, experts.removesuffix(" experts")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -59,9 +65,9 @@ def switch_of(models: Sequence[Model], place: int) -> int | None:
 
     The paper compares these two. None: the column is no Omni-router, or there is no such column.
     """
-    name, comma, experts = models[place].results[0].encoder.partition(", ")
-    switch = f"switch{comma}{experts}" if name == "omnirouter" else None
-    return next((a for a, b in compared_pairs(models) if b == place and models[a].results[0].encoder == switch), None)
+    kind, experts = models[place].encoder
+    pairs = [(a, b) for a, b in compared_pairs(models) if b == place and kind == "omnirouter"]
+    return next((a for a, _ in pairs if models[a].encoder == ("switch", experts)), None)
 
 
 def common_sets(experiments: Sequence[Path], dev: DevSets) -> list[str]:

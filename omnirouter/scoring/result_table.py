@@ -17,7 +17,7 @@ from omnirouter.scoring.results import (
 )
 from omnirouter.scoring.seeds import seed_groups
 
-NAME_COLUMNS = ("set", "experiment", "encoder", "baseline")
+NAME_COLUMNS = ("set", "experiment", "encoder", "baseline", "model")
 REPORT_COLUMNS = (
     "active", "words", "95 % by speaker", "training utterances", "training words", "training hours",
     "config", "version", "commit", "s.d.",

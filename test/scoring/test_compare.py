@@ -245,12 +245,14 @@ def test_each_pair_of_a_size_is_tested(decode: Decode, tmp_path: Path) -> None:
         if name.endswith("four"):
             config.write_text(config.read_text().replace("experts: 2", "experts: 4"))
     text = write_comparison([[[exp / name] for name in errors]], "raw", exp / "COMPARE.md")
-    test = next(cells(line) for line in text.splitlines() if line.startswith("| test |"))
+    lines = list(map(cells, text.splitlines()))
     # Omni-router of 2: nine pairs of 1 and 0, three of 0 and 1: t = 1.915 at 11 degrees of freedom; of 4 all differ
-    assert [cell.split()[0] for cell in test[4:]] == ["18.75*", "50.00", "6.25*", "25.00*†"]
-    rows = [cells(line) for line in text.splitlines() if line.startswith("| test |")][1:]
-    reductions = [line for line in text.splitlines() if line.startswith("| mean relative reduction")]
-    assert len(rows) == sum(line.count(" %") for line in reductions) == 4 + 3 + 2 + 1
+    assert [[*line[:2], line[3].split()[0]] for line in lines[5:9]] == [
+        ["switch", "2", "18.75*"], ["switch", "4", "50.00"], ["omnirouter", "2", "6.25*"], ["omnirouter", "4", "25.00*†"]
+    ]  # fmt: skip
+    rows = [line for line in lines if line[0] == "test" and len(line) > 3]
+    reductions = [line for line in lines if line[-1].endswith(" %") and len(line) == 3]
+    assert [row[1:3] for row in rows] == [line[:2] for line in reductions] and len(rows) == 4 + 3 + 2 + 1
     pairs = {tuple(cell.removesuffix(", 2.00M") for cell in row[1:3]): row for row in rows}
     two, four = (pairs[f"omnirouter, {n} experts", f"switch, {n} experts"] for n in (2, 4))
     assert two[3] == "-12.50" and two[8] == "0.082"
@@ -267,17 +269,24 @@ def test_each_size_has_its_own_baseline(decode: Decode, tmp_path: Path) -> None:
         (exp / name / "model_info.json").write_text(json.dumps(info))
     sizes = [[[exp / f"{encoder}_{size}"] for encoder in ("dense", "omni")] for size in "sl"]
     text = write_comparison(sizes, "raw", exp / "COMPARE.md")
-    titles, _, test, against_small, against_large, *_ = map(cells, text.splitlines()[2:])
-    assert titles[3:] == [
-        "dense, 2.00M", "omnirouter, 2 experts, 2.00M", "dense, 6.00M", "omnirouter, 2 experts, 6.00M"
-    ]  # fmt: skip
-    rates = [cell.split()[0] for cell in test[3:]]
+    lines = text.splitlines()
+    titles, _, *models = map(cells, lines[2:8])
+    assert titles == ["model", "experts", "size", "test"]
     # three pairs of 1 and 0, nine of none: t = 1.915 at 11 degrees of freedom, p = 0.08; of the small one all differ
-    assert rates == ["50.00", "25.00*", "25.00", "18.75"]
-    assert against_small == ["mean relative reduction against dense, 2.00M", "", "", "", "50.0 %", "", ""]
-    assert against_large == ["mean relative reduction against dense, 6.00M", "", "", "", "", "", "25.0 %"]
+    assert [[*names, rate.split()[0]] for *names, rate in models] == [
+        ["dense", "–", "2.00M", "50.00"],
+        ["omnirouter", "2", "2.00M", "25.00*"],
+        ["dense", "–", "6.00M", "25.00"],
+        ["omnirouter", "2", "6.00M", "18.75"],
+    ]
+    assert cells(lines[9]) == ["encoder", "baseline", "mean relative reduction, greedy"]
+    assert list(map(cells, lines[11:13])) == [
+        ["omnirouter, 2 experts, 2.00M", "dense, 2.00M", "50.0 %"],
+        ["omnirouter, 2 experts, 6.00M", "dense, 6.00M", "25.0 %"],
+    ]
+    assert [cells(lines[14]), cells(lines[16])] == [["set", "utterances", "words"], ["test", "12", "48"]]
     assert "differs from the first model of its size: over" in text
-    differences = [cells(line)[1:4] for line in text.splitlines() if line.startswith("| test | omni")]
+    differences = [cells(line)[1:4] for line in lines if line.startswith("| test | omni")]
     assert differences == [
         ["omnirouter, 2 experts, 2.00M", "dense, 2.00M", "-25.00"],
         ["omnirouter, 2 experts, 6.00M", "dense, 6.00M", "-6.25"],
