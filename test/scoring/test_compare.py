@@ -248,8 +248,11 @@ def test_each_pair_of_a_size_is_tested(decode: Decode, tmp_path: Path) -> None:
     lines = list(map(cells, text.splitlines()))
     # Omni-router of 2: nine pairs of 1 and 0, three of 0 and 1: t = 1.915 at 11 degrees of freedom; of 4 all differ
     assert [[*line[:2], line[3].split()[0]] for line in lines[5:9]] == [
-        ["switch", "2", "18.75*"], ["switch", "4", "50.00"], ["omnirouter", "2", "6.25*"], ["omnirouter", "4", "25.00*†"]
-    ]  # fmt: skip
+        ["switch", "2", "18.75*"],
+        ["switch", "4", "50.00"],
+        ["omnirouter", "2", "6.25*"],
+        ["omnirouter", "4", "25.00*†"],
+    ]
     rows = [line for line in lines if line[0] == "test" and len(line) > 3]
     reductions = [line for line in lines if line[-1].endswith(" %") and len(line) == 3]
     assert [row[1:3] for row in rows] == [line[:2] for line in reductions] and len(rows) == 4 + 3 + 2 + 1
