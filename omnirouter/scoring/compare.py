@@ -8,6 +8,7 @@ import numpy as np
 from omnirouter.scoring.decodings import Decoding, check_same_set, find_decoding, read_decodings
 from omnirouter.scoring.paired import Difference, matched_pairs, over_seeds, paired_bootstrap
 from omnirouter.scoring.report import RATE_FILES
+from omnirouter.scoring.seeds import check_distinct
 
 EXPLANATION = """\
 Intervals at 95 %. By utterance, by speaker: were other utterances, or other speakers, drawn, the same for A and B
@@ -20,9 +21,11 @@ def compare(names_A: Sequence[str], names_B: Sequence[str], set_name: str | None
     """Compare A and B, each one experiment or several seeds of one; return the text to print.
 
     Names are those of decode directories, or of experiments and then with `set_name`; see `find_decoding`. `UserError`
-    where the two were not scored on the same utterances.
+    where the two were not scored on the same utterances, or have a decode directory in common.
     """
-    a, b = (read_decodings([find_decoding(n, set_name, exp) for n in names], rate) for names in (names_A, names_B))
+    folders_A, folders_B = ([find_decoding(name, set_name, exp) for name in names] for names in (names_A, names_B))
+    check_distinct([*folders_A, *folders_B])
+    a, b = read_decodings(folders_A, rate), read_decodings(folders_B, rate)
     check_same_set(a, b)
     counts = f"{len(a.utt_ids)} utterances of {len(set(a.speakers))} speakers, {a.units_U.sum()} units"
     several = min(len(a.errors_SU), len(b.errors_SU)) > 1

@@ -11,6 +11,7 @@ from omnirouter.data.tables import read_table
 from omnirouter.scoring.alignments import read_alignments
 from omnirouter.scoring.report import RATE_FILES
 from omnirouter.scoring.results import read_rate
+from omnirouter.scoring.seeds import check_seeds
 
 AGAIN = "score it again (stage 6)"
 
@@ -59,7 +60,11 @@ def find_decoding(name: str, set_name: str | None, exp: Path) -> Path:
 
 
 def read_decodings(paths: Sequence[Path], rate: str) -> Decoding:
-    """Read decode directories of several seeds (or one) as one; `rate` is a key of RATE_FILES."""
+    """Read decode directories of several seeds (or one) as one; `rate` is a key of RATE_FILES.
+
+    `UserError` where the experiments above them differ in more than the seed.
+    """
+    check_seeds([path.parent for path in paths])
     decodings = [_read_decoding(path, rate) for path in paths]
     for other in decodings[1:]:
         check_same_set(decodings[0], other)
@@ -96,14 +101,15 @@ def _read_decoding(path: Path, rate: str) -> Decoding:
         raise UserError(f"{table}: not a file of stage 6; {AGAIN}") from error
     name = f"{path.resolve().parent.name}/{path.resolve().name}"
     utt_ids, speakers = [row[0] for row in rows], [row[1] for row in rows]
-    references = _read_references(path / "score" / "per_utt")
+    references = read_references(path / "score" / "per_utt")
     if references.keys() != set(utt_ids):
         raise UserError(f"{path / 'score'}: per_utt and utt2errors are of other utterances; {AGAIN}")
     counted = read_rate(path / "score" / rate).counted
     return Decoding(name, utt_ids, speakers, references, counts_U2[None, :, 0], counts_U2[:, 1], counted)
 
 
-def _read_references(per_utt: Path) -> dict[str, str]:
+def read_references(per_utt: Path) -> dict[str, str]:
+    """Return the words of each utterance's transcript, as they are, from a score's `per_utt`."""
     if not per_utt.is_file():
         raise UserError(f"{per_utt}: missing; {AGAIN}")
     return {utt_id: " ".join(alignment.ref) for utt_id, alignment in read_alignments(per_utt).items()}

@@ -6,10 +6,18 @@ from pathlib import Path
 import omnirouter
 from omnirouter.data.errors import UserError
 from omnirouter.data.files import atomic_write
-from omnirouter.scoring.results import HEADLINES, RATE_TITLES, UNKNOWN, Result, checkout_commit, collect_results
+from omnirouter.scoring.results import (
+    HEADLINES,
+    RATE_TITLES,
+    UNKNOWN,
+    Result,
+    checkout_commit,
+    collect_results,
+    training_cells,
+)
 from omnirouter.scoring.seeds import seed_groups
 
-NAME_COLUMNS = ("set", "experiment", "encoder", "baseline")
+NAME_COLUMNS = ("set", "experiment", "encoder", "baseline", "model")
 REPORT_COLUMNS = (
     "active", "words", "95 % by speaker", "training utterances", "training words", "training hours",
     "config", "version", "commit", "s.d.",
@@ -77,7 +85,7 @@ def _only(results: list[Result], experiments: Collection[str], exp: Path) -> lis
 
 def table_row(result: Result, headline: str) -> dict[str, str]:
     """Return the cells of a result by column title; the rate `headline` comes first of the rates, with its interval."""
-    head, training = result.rates[headline], result.training
+    head = result.rates[headline]
     others = {title: result.rates[name].percent for name, title in RATE_TITLES.items() if name != headline}
     return {
         "set": result.set_name,
@@ -93,12 +101,7 @@ def table_row(result: Result, headline: str) -> dict[str, str]:
         if head.speaker_low in (None, "nan")
         else f"{head.speaker_low} to {head.speaker_high}",
         **others,
-        "training utterances": f"{training.utterances}" if training else UNKNOWN,
-        "training words": f"{training.words}" if training else UNKNOWN,
-        "training hours": f"{training.hours:.1f}" if training else UNKNOWN,
-        "config": result.config_hash,
-        "version": result.version,
-        "commit": result.commit,
+        **training_cells([result]),
     }
 
 

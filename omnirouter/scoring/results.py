@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -103,6 +104,26 @@ def read_result(score: Path) -> Result:
         training=training,
         rates=rates,
     )
+
+
+def training_cells(results: Sequence[Result]) -> dict[str, str]:
+    """Return the cells, by column title, that say what one result, or those of several seeds, was trained from.
+
+    Of seeds each cell names what differs: the config does, by the seed itself; the code may.
+    """
+    cells = [
+        {
+            "training utterances": f"{training.utterances}" if training else UNKNOWN,
+            "training words": f"{training.words}" if training else UNKNOWN,
+            "training hours": f"{training.hours:.1f}" if training else UNKNOWN,
+            "config": result.config_hash,
+            "version": result.version,
+            "commit": result.commit,
+        }
+        for result in results
+        for training in [result.training]
+    ]
+    return {title: ", ".join(dict.fromkeys(row[title] for row in cells)) for title in cells[0]}
 
 
 def read_rate(path: Path) -> Rate:

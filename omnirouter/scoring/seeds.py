@@ -3,14 +3,17 @@
 import json
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from omnirouter.data.errors import UserError
+from omnirouter.data.fields import differences
 from omnirouter.scoring.bootstrap import CONFIDENCE
-from omnirouter.scoring.results import HEADLINES, RATE_TITLES, Result
+from omnirouter.scoring.results import HEADLINES, RATE_TITLES, Result, training_cells
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,8 @@ class SeedGroup:
 
     def row(self, headline: str) -> dict[str, str]:
         """Return the cells of the group by column title, for the rate that `headline` (raw, whisper) names."""
-        percents = [float(result.rates[HEADLINES[headline]].percent) for result in self.results]
+        rates = [result.rates[HEADLINES[headline]] for result in self.results]
+        percents = [float(rate.percent) for rate in rates]
         low, high = seed_interval(percents)
         first = self.results[0]
         return {
@@ -31,10 +35,13 @@ class SeedGroup:
             "encoder": first.encoder,
             "parameters": first.parameters,
             "active": first.active_parameters,
+            "utterances": rates[0].utterances,
+            "words": rates[0].units,
             "seeds": ", ".join(map(str, self.seeds)),
             f"mean {RATE_TITLES[HEADLINES[headline]]}": f"{statistics.fmean(percents):.2f}",
             "s.d.": f"{statistics.stdev(percents):.2f}",
             "95 % interval over seeds": f"{low:.2f} to {high:.2f}",
+            **training_cells(self.results),
         }
 
 
@@ -47,9 +54,36 @@ def seed_groups(exp: Path, results: Iterable[Result]) -> list[SeedGroup]:
     for result in results:
         seed, rest = _split_config(exp / result.experiment / "config.yaml")
         if seed is not None:
-            groups.setdefault((result.set_name, rest), {}).setdefault(seed, result)
+            key = result.set_name, json.dumps(rest, sort_keys=True)
+            groups.setdefault(key, {}).setdefault(seed, result)
     several = (dict(sorted(group.items())) for group in groups.values() if len(group) > 1)
     return [SeedGroup(list(group.values()), list(group)) for group in several]
+
+
+def check_seeds(experiments: Sequence[Path]) -> None:
+    """Raise `UserError` unless these folders, if there are several, differ in the seed of training and nothing else."""
+    if len(experiments) == 1:
+        return  # which need not be a trained one
+    found: dict[int, Path] = {}
+    first = None
+    for path in experiments:
+        seed, rest = _split_config(path / "config.yaml")
+        if seed is None:
+            raise UserError(f"{path / 'config.yaml'}: no training.seed in it, by which to tell seeds of one training")
+        if seed in found:
+            raise UserError(f"{found[seed]} and {path} are both of seed {seed}; name one decoding of each seed")
+        found[seed], first = path, first or rest
+        if changes := differences(first, rest):
+            fields = ", ".join(change.partition(":")[0] for change in changes)
+            both = f"{experiments[0]} and {path}"
+            raise UserError(f"{both} are no seeds of one training: they differ in {fields}; compare them apart")
+
+
+def check_distinct(paths: Sequence[Path]) -> None:
+    """Raise `UserError` where a folder is named twice."""
+    for place, path in enumerate(paths):
+        if path.resolve() in [other.resolve() for other in paths[:place]]:
+            raise UserError(f"{path} is named twice; name each once")
 
 
 def seed_interval(values: list[float]) -> tuple[float, float]:
@@ -61,11 +95,11 @@ def seed_interval(values: list[float]) -> tuple[float, float]:
     return mean - half, mean + half
 
 
-def _split_config(path: Path) -> tuple[int | None, str]:
+def _split_config(path: Path) -> tuple[int | None, dict[str, Any]]:
     """Return the seed of an experiment and the rest of its config, inputs by their contents; without one, None."""
     config = yaml.safe_load(path.read_bytes()) if path.is_file() else None
     if not config or "seed" not in config.get("training", {}):
-        return None, ""
+        return None, {}
     config["inputs"] = sorted((config.get("inputs", {}).get("digests") or {}).values())
     seed = config["training"].pop("seed")
-    return seed, json.dumps(config, sort_keys=True)
+    return seed, config

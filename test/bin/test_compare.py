@@ -1,5 +1,6 @@
 """The command lines that compare experiments."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +39,10 @@ def test_two_experiments(exp: Path) -> None:
 
 
 def test_a_table(exp: Path) -> None:
-    sizes = (exp / "one", f"{exp}/two,{exp}/two", "--size", exp / "two", exp / "one")
+    for name, seed in (("one", 1), ("two", 1), ("two", 2)):
+        copy = shutil.copytree(exp / name, exp / f"{name}_{seed}")
+        (copy / "config.yaml").write_text(f"model: {{encoder: dense}}\ntraining: {{seed: {seed}}}\n")
+    sizes = (exp / "one", f"{exp}/two_1,{exp}/two_2", "--size", exp / "two", exp / "one_1")
     shown = run("compare_table", *sizes, "--headline", "whisper", "--output", exp / "COMPARE.md")
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.startswith("# Comparison: Whisper WER %\n")

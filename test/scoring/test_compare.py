@@ -14,6 +14,7 @@ from omnirouter.scoring.compare_table import mean_relative_reduction, write_comp
 from omnirouter.scoring.report import score_decoding
 
 REFERENCE = {f"{speaker}-{i}": "a b c d" for speaker in ("ann", "bob", "cid") for i in range(4)}
+DEV = {f"{speaker}-{i}": "a b c d" for speaker in ("dan", "eve", "fay") for i in range(4)}
 WRONG = {0: "a b c d", 1: "a b c", 2: "a b", 3: "a"}
 """Hypotheses by their number of errors."""
 MODELS = {"dense": "dense", "switch": "switch", "omni": "omnirouter"}
@@ -49,7 +50,9 @@ def decode(tmp_path: Path) -> Decode:
         hypotheses = zip(reference, errors, strict=True)
         (decode / "text").write_text("".join(f"{key} {WRONG[int(n)]}\n" for key, n in hypotheses))
         score_decoding(data, decode / "text", decode / "score")
-        config = {"model": {"encoder": MODELS[name.split("_")[0]], "experts": 2}, "inputs": {"dev": "data/dev"}}
+        kind, _, ending = name.partition("_")
+        config = {"model": {"encoder": MODELS[kind], "experts": 2}, "inputs": {"dev": "data/dev"}}
+        config["training"] = {"seed": int(ending) if ending.isdigit() else 1}
         (decode.parent / "config.yaml").write_text(yaml.safe_dump(config))
         info = {"parameters": 2_000_000, "active_parameters": 1_000_000, "version": "0.1", "commit": "abc"}
         (decode.parent / "model_info.json").write_text(json.dumps(info))
@@ -136,6 +139,7 @@ def test_another_alignment_is_refused(decode: Decode) -> None:
 
 def test_what_cannot_be_found_is_said(decode: Decode, tmp_path: Path) -> None:
     exp = decode("dense", "1" * 12).parent
+    decode("omni", "1" * 12)
     for name, set_name, message in (
         ("nope", "test", "nope: neither a directory with a score, nor an experiment, nor a name in"),
         ("dense", None, "dense: give the set as --set"),
@@ -149,11 +153,42 @@ def test_what_cannot_be_found_is_said(decode: Decode, tmp_path: Path) -> None:
     ):
         (exp / "dense/decode_test/score" / name).rename(tmp_path / name)
         with pytest.raises(UserError, match=message):
-            compare(["dense"], ["dense"], "test", exp, "wer")
+            compare(["dense"], ["omni"], "test", exp, "wer")
         (tmp_path / name).rename(exp / "dense/decode_test/score" / name)
     (exp / "dense/decode_test/score/utt2errors").write_text("ann-0 ann x\n")
     with pytest.raises(UserError, match="utt2errors: not a file of stage 6"):
-        compare(["dense"], ["dense"], "test", exp, "wer")
+        compare(["dense"], ["omni"], "test", exp, "wer")
+
+
+NOT_SEEDS = {
+    "other encoders": ("dense omni_2", "dense and .*omni_2 are no seeds of one training: .* in model.encoder; compare"),
+    "other numbers": ("dense dense_3", "dense and .*dense_3 are no seeds .* in model.experts; compare them apart"),
+    "one seed": ("dense dense_again", "dense and .*dense_again are both of seed 1; name one decoding of each seed"),
+    "one folder": ("dense dense", "dense(/decode_test)? is named twice"),
+    "without a seed": ("dense dense_old", "dense_old/config.yaml: no training.seed in it"),
+}
+
+
+@pytest.mark.parametrize(("column", "message"), NOT_SEEDS.values(), ids=NOT_SEEDS.keys())
+def test_only_seeds_of_one_training_are_taken_as_one(decode: Decode, column: str, message: str) -> None:
+    exp = decode("omni", "1" * 12).parent
+    changes = {"dense_3": ("experts: 2", "experts: 4"), "dense_old": ("training:", "old:")}
+    for name in column.split():
+        config = decode(name, "1" * 12) / "config.yaml"
+        config.write_text(config.read_text().replace(*changes.get(name, ("", ""))))
+    with pytest.raises(UserError, match=message):
+        compare(column.split(), ["omni"], "test", exp, "wer")
+    with pytest.raises(UserError, match=message):
+        write_comparison([[[exp / name for name in column.split()], [exp / "omni"]]], "raw", exp / "COMPARE.md")
+
+
+def test_nothing_is_compared_with_itself(decode: Decode) -> None:
+    exp = decode("dense", "1" * 12).parent
+    decode("dense_2", "1" * 12)
+    with pytest.raises(UserError, match="dense/decode_test is named twice"):
+        compare(["dense", "dense_2"], [str(exp / "dense")], "test", exp, "wer")
+    with pytest.raises(UserError, match="dense is named twice"):
+        write_comparison([[[exp / "dense"]], [[exp / "dense"]]], "raw", exp / "COMPARE.md")
 
 
 def test_mean_relative_reductions_of_the_papers_table() -> None:
@@ -174,9 +209,9 @@ def test_the_table_by_hand(decode: Decode, tmp_path: Path) -> None:
     for set_name, errors in (("test", ("1111", "1110", "0001")), ("other", ("2222", "2222", "1111"))):
         for name, digits in zip(MODELS, errors, strict=True):
             decode(name, digits * 3, set_name)
-    for set_name in ("dev", "dev_beam"):  # of which training has seen one
+    for set_name in ("dev", "dev_beam"):
         for name in MODELS:
-            decode(name, "0" * 12, set_name)
+            decode(name, "0" * 12, set_name, DEV)
     text = write_comparison([[[exp / name] for name in MODELS]], "raw", exp / "COMPARE.md")
     assert text == (exp / "COMPARE.md").read_text()
     lines = text.splitlines()
@@ -190,13 +225,41 @@ def test_the_table_by_hand(decode: Decode, tmp_path: Path) -> None:
         "switch, 2 experts, 2.00M",
         "omnirouter, 2 experts, 2.00M",
     ]
-    assert other == ["other", "12", "48", "50.00 [50.00, 50.00]", "50.00 [50.00, 50.00]", "25.00* [25.00, 25.00]"]
+    assert other == ["other", "12", "48", "50.00 [50.00, 50.00]", "50.00 [50.00, 50.00]", "25.00*† [25.00, 25.00]"]
     assert test[:4] == ["test", "12", "48", "25.00 [25.00, 25.00]"]
     assert test[4].startswith("18.75 [") and test[5].startswith("6.25* [")
     # test: 25, 18.75, 6.25; other: 50, 50, 25. Against dense (25 + 0) / 2, (75 + 50) / 2; Switch (66.67 + 50) / 2
     assert against_dense == ["mean relative reduction against dense, 2.00M", "", "", "", "12.5 %", "62.5 %"]
     assert against_switch == ["mean relative reduction against switch, 2 experts, 2.00M", "", "", "", "", "58.3 %"]
-    assert "| dev" not in text and "| test | switch, 2 experts, 2.00M | dense, 2.00M | -6.25 |" in text
+    assert [cells(line)[0] for line in lines[8:10]] == ["dev (dev)", "dev (beam) (dev)"] and not lines[10]
+    assert "Known by name" not in text and "| test | switch, 2 experts, 2.00M | dense, 2.00M | -6.25 |" in text
+    assert "*: differs from dense, 2.00M; †: differs from Switch of its size and number of experts: over utt" in text
+
+
+def test_each_pair_of_a_size_is_tested(decode: Decode, tmp_path: Path) -> None:
+    """Omni-router is tested against Switch of as many experts too, as the paper compares them."""
+    exp = tmp_path / "exp"
+    errors = {"dense": "2222", "switch": "1110", "switch_four": "2222", "omni": "0001", "omni_four": "1111"}
+    for name, digits in errors.items():
+        config = decode(name, digits * 3) / "config.yaml"
+        if name.endswith("four"):
+            config.write_text(config.read_text().replace("experts: 2", "experts: 4"))
+    text = write_comparison([[[exp / name] for name in errors]], "raw", exp / "COMPARE.md")
+    lines = list(map(cells, text.splitlines()))
+    # Omni-router of 2: nine pairs of 1 and 0, three of 0 and 1: t = 1.915 at 11 degrees of freedom; of 4 all differ
+    assert [[*line[:2], line[3].split()[0]] for line in lines[5:9]] == [
+        ["switch", "2", "18.75*"],
+        ["switch", "4", "50.00"],
+        ["omnirouter", "2", "6.25*"],
+        ["omnirouter", "4", "25.00*†"],
+    ]
+    rows = [line for line in lines if line[0] == "test" and len(line) > 3]
+    reductions = [line for line in lines if line[-1].endswith(" %") and len(line) == 3]
+    assert [row[1:3] for row in rows] == [line[:2] for line in reductions] and len(rows) == 4 + 3 + 2 + 1
+    pairs = {tuple(cell.removesuffix(", 2.00M") for cell in row[1:3]): row for row in rows}
+    two, four = (pairs[f"omnirouter, {n} experts", f"switch, {n} experts"] for n in (2, 4))
+    assert two[3] == "-12.50" and two[8] == "0.082"
+    assert four[3:6] == ["-25.00", "-25.00 to -25.00", "1.0000"] and four[8] == "0"
 
 
 def test_each_size_has_its_own_baseline(decode: Decode, tmp_path: Path) -> None:
@@ -209,17 +272,24 @@ def test_each_size_has_its_own_baseline(decode: Decode, tmp_path: Path) -> None:
         (exp / name / "model_info.json").write_text(json.dumps(info))
     sizes = [[[exp / f"{encoder}_{size}"] for encoder in ("dense", "omni")] for size in "sl"]
     text = write_comparison(sizes, "raw", exp / "COMPARE.md")
-    titles, _, test, against_small, against_large, *_ = map(cells, text.splitlines()[2:])
-    assert titles[3:] == [
-        "dense, 2.00M", "omnirouter, 2 experts, 2.00M", "dense, 6.00M", "omnirouter, 2 experts, 6.00M"
-    ]  # fmt: skip
-    rates = [cell.split()[0] for cell in test[3:]]
+    lines = text.splitlines()
+    titles, _, *models = map(cells, lines[2:8])
+    assert titles == ["model", "experts", "size", "test"]
     # three pairs of 1 and 0, nine of none: t = 1.915 at 11 degrees of freedom, p = 0.08; of the small one all differ
-    assert rates == ["50.00", "25.00*", "25.00", "18.75"]
-    assert against_small == ["mean relative reduction against dense, 2.00M", "", "", "", "50.0 %", "", ""]
-    assert against_large == ["mean relative reduction against dense, 6.00M", "", "", "", "", "", "25.0 %"]
-    assert "differs from the first model of its size over" in text
-    differences = [cells(line)[1:4] for line in text.splitlines() if line.startswith("| test | omni")]
+    assert [[*names, rate.split()[0]] for *names, rate in models] == [
+        ["dense", "–", "2.00M", "50.00"],
+        ["omnirouter", "2", "2.00M", "25.00*"],
+        ["dense", "–", "6.00M", "25.00"],
+        ["omnirouter", "2", "6.00M", "18.75"],
+    ]
+    assert cells(lines[9]) == ["encoder", "baseline", "mean relative reduction, greedy"]
+    assert list(map(cells, lines[11:13])) == [
+        ["omnirouter, 2 experts, 2.00M", "dense, 2.00M", "50.0 %"],
+        ["omnirouter, 2 experts, 6.00M", "dense, 6.00M", "25.0 %"],
+    ]
+    assert [cells(lines[14]), cells(lines[16])] == [["set", "utterances", "words"], ["test", "12", "48"]]
+    assert "differs from the first model of its size: over" in text
+    differences = [cells(line)[1:4] for line in lines if line.startswith("| test | omni")]
     assert differences == [
         ["omnirouter, 2 experts, 2.00M", "dense, 2.00M", "-25.00"],
         ["omnirouter, 2 experts, 6.00M", "dense, 6.00M", "-6.25"],
@@ -265,15 +335,37 @@ def test_columns_of_seeds_and_of_one_kind(decode: Decode, tmp_path: Path) -> Non
         decode(name, digits * 12)
     columns = [[exp / "dense", exp / "dense_2"], [exp / "omni", exp / "omni_2"]]
     text = write_comparison([columns], "raw", exp / "COMPARE.md")
-    assert "| test | 12 | 48 | 37.50 [37.50, 37.50] | 12.50 [12.50, 12.50] |" in text, (
-        "over seeds, it does not differ significantly"
-    )
+    test = next(cells(line) for line in text.splitlines() if line.startswith("| test | 12"))
+    # s.d. of two 25 apart: 17.68, an error of 12.5, times 12.706 at one degree of freedom: 158.83; it does not differ
+    assert test[3] == "37.50 [37.50, 37.50], seeds [-121.33, 196.33]"
+    assert test[4] == "12.50 [12.50, 12.50], seeds [-146.33, 171.33]"
     # 25 and 50, 0 and 25: an error of 17.68, so t = 1.414 at two degrees of freedom
     row = next(cells(line) for line in text.splitlines() if line.startswith("| test | omnirouter"))
     assert row[3] == "-25.00" and row[-1] == "0.29"
     assert "dense, dense_2" in text
     single = write_comparison([[[exp / "dense"], [exp / "dense_2"]]], "raw", exp / "COMPARE.md")
     assert cells(single.splitlines()[2])[3:] == ["dense, 2.00M, dense", "dense, 2.00M, dense_2"]
+
+
+def test_sets_that_share_utterances_with_dev_are_marked_and_in_no_mean(decode: Decode, tmp_path: Path) -> None:
+    """LibriSpeech's dev is dev_clean and dev_other; Mini LibriSpeech's test_seg is dev_clean_2 under another name."""
+    exp = tmp_path / "exp"
+    sets = {
+        "test": (REFERENCE, "2222", "1111"),
+        "dev_clean": ({**dict(list(DEV.items())[:11]), "gus-0": "a b c d"}, "1111", "0000"),
+        "alike": ({key: "a b c e" for key in DEV}, "1111", "1111"),  # in ids alone
+    }
+    for set_name, (reference, *errors) in sets.items():
+        for name, digits in zip(("dense", "omni"), errors, strict=True):
+            decode(name, digits * 3, set_name, reference)
+    decode("omni", "0" * 12, "dev", DEV)  # one model's training is enough
+    text = write_comparison([[[exp / "dense"], [exp / "omni"]]], "raw", exp / "COMPARE.md")
+    rows = [cells(line) for line in text.splitlines()[4:8]]
+    mean = "mean relative reduction against dense, 2.00M"
+    assert [row[0] for row in rows] == ["alike", "test", mean, "dev_clean (dev)"]
+    assert rows[2][-1] == "25.0 %"  # of 0 and 50
+    assert "- Known by name only, without scores on it, is the dev set of: dense." in text
+    assert "| dev_clean (dev) | omnirouter, 2 experts, 2.00M | dense, 2.00M | -25.00 |" in text
 
 
 def test_without_a_common_test_set_there_is_no_table(decode: Decode, tmp_path: Path) -> None:

@@ -1,13 +1,18 @@
 """Means over seeds: which experiments are taken together, and the interval by hand."""
 
+import hashlib
 import json
 
 import pytest
 import yaml
 
+from omnirouter.data.files import digest
 from omnirouter.scoring.result_table import write_results
 from omnirouter.scoring.results import collect_results
 from omnirouter.scoring.seeds import seed_groups, seed_interval
+
+COMMITS = {1: "abc", 2: "abc", 3: "def"}
+"""By seed."""
 
 
 def add_experiment(exp, name, percent, seed, train="data/train", **changes):
@@ -23,7 +28,8 @@ def add_experiment(exp, name, percent, seed, train="data/train", **changes):
     config = {"model": {"encoder": "switch", "experts": 2}, "training": {"seed": seed, "max_steps": 9, **changes}}
     config["inputs"] = {"train": train, "digests": {"train/text": "aa"}}
     (exp / name / "config.yaml").write_text(yaml.safe_dump(config))
-    (exp / name / "model_info.json").write_text(json.dumps({"parameters": 2000000, "active_parameters": 1000000}))
+    info = {"parameters": 2000000, "active_parameters": 1000000, "version": "0.1", "commit": COMMITS[seed]}
+    (exp / name / "model_info.json").write_text(json.dumps(info))
 
 
 @pytest.fixture
@@ -50,6 +56,22 @@ def test_the_row_by_hand(exp):
     # mean 12, s.d. 2; Student's 97.5 % point at 2 degrees of freedom is 4.303: 12 ± 4.303 * 2 / sqrt(3)
     assert (row["mean raw WER %"], row["s.d."], row["95 % interval over seeds"]) == ("12.00", "2.00", "7.03 to 16.97")
     assert (row["experiment"], row["seeds"], row["encoder"]) == ("a, b, c", "1, 2, 3", "switch, 2 experts")
+
+
+def test_the_row_says_what_it_is_of(exp):
+    train = exp.parent / "data/train"
+    train.mkdir(parents=True)
+    (train / "text").write_text("t1 a\nt2 a b\n")
+    (train / "utt2dur").write_text("t1 1800\nt2 1800\n")
+    for name in "abc":
+        path = exp / name / "config.yaml"
+        path.write_text(path.read_text().replace("elsewhere", "data").replace(" aa", f" {digest(train / 'text')}"))
+    (group,) = seed_groups(exp, collect_results(exp))
+    row = group.row("raw")
+    assert (row["utterances"], row["words"], row["version"], row["commit"]) == ("100", "100", "0.1", "abc, def")
+    assert [row[f"training {what}"] for what in ("utterances", "words", "hours")] == ["2", "3", "1.0"]
+    hashes = [hashlib.sha256((exp / name / "config.yaml").read_bytes()).hexdigest()[:8] for name in "abc"]
+    assert row["config"] == ", ".join(hashes)
 
 
 def test_the_interval_of_two_values_by_hand():
