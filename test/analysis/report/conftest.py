@@ -69,7 +69,7 @@ def _metrics(encoder: str) -> list[dict]:
         lines.append(
             {"step": step, "ctc_loss": 100 / step, "balance_loss": 0.0 if encoder == "dense" else 6.0, **routing}
         )
-    return [*lines, {"step": 30, "valid": {"wer": 12.5}}]
+    return [*lines, {"step": 20, "valid": {"wer": 12.5}}, {"step": 30, "valid": {"wer": 0.0}}]
 
 
 def _route(folder: Path, durations_s: Mapping[str, str]) -> None:

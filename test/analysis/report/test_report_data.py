@@ -33,10 +33,11 @@ def test_curves_of_dense_and_routed_trainings(tmp_path, make_experiment, tiny_da
     nothing = {"x": [], "y": []}
     curves = {curve["title"].split()[0]: curve["series"] for curve in read_curves([*paths, tmp_path / "none"])}
     assert curves["CTC"] == [{"x": [10, 20, 30], "y": [10, 5, 3.3333]}] * 2 + [nothing]
-    assert curves["Word"][0] == {"x": [30], "y": [12.5]}
+    assert curves["Word"][0] == {"x": [20, 30], "y": [12.5, 0]}
     assert curves["Load-balancing"] == [nothing, {"x": [10, 20, 30], "y": [6, 6, 6]}, nothing]
     assert curves["Cramér's"][1] == {"x": [10, 20, 30], "y": [0.3, 0.3, 0.3]}
-    assert [curve["title"].split()[0] for curve in read_curves(paths[:1])] == ["CTC", "Word"]
+    of_dense = [(curve["title"].split()[0], curve["log"]) for curve in read_curves(paths[:1])]
+    assert of_dense == [("CTC", True), ("Word", False)]  # a rate of zero has no logarithm
 
 
 def test_thinned_curves_are_means_of_neighbours():
