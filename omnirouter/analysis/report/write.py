@@ -12,10 +12,12 @@ from omnirouter.analysis.report.overview import (
     copy_figures,
     data_name,
     experiment_names,
+    general_figures,
     is_scored,
     most_experts,
     read_routing,
     result_tables,
+    set_figures,
     set_names,
 )
 from omnirouter.analysis.report.scripts import write_script
@@ -65,6 +67,10 @@ def write_report(experiments: Sequence[Path], output: Path, options: ReportOptio
             "routing": routing,
             "expert_colours": colours(most_experts(described, routing)),
             "figures": [_figures(experiments, one, folder) for one in sets],
+            "general_figures": [
+                copy_figures(general_figures(path), folder / f"figures/{number}")
+                for number, path in enumerate(experiments)
+            ],
         }
         write_script(folder / "data", "index", index)
 
@@ -72,7 +78,7 @@ def write_report(experiments: Sequence[Path], output: Path, options: ReportOptio
 def _figures(experiments: Sequence[Path], reported: ReportedSet, folder: Path) -> list[list[str]]:
     """Copy a set's figures to `folder/figures/SET-EXPERIMENT`, both numbers; return their names by experiment."""
     return [
-        copy_figures(path, reported.name, folder / f"figures/{reported.number}-{number}")
+        copy_figures(set_figures(path, reported.name), folder / f"figures/{reported.number}-{number}")
         for number, path in enumerate(experiments)
     ]
 

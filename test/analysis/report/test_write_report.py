@@ -149,10 +149,16 @@ def test_experiments_of_one_name_are_told_apart_and_seeds_joined(recipe, make_ex
 
 
 def test_figures_are_copied(recipe, read_script):
-    (recipe / "exp/switch/routing_tiny/fig5 V.png").write_bytes(b"png")
+    made = ("random_routing_tiny/fig3 p", "routing_tiny/fig5 V", "figures/load", "figures/fig6_training_loss")
+    for name in made:
+        path = recipe / f"exp/switch/{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(path.stem)
     folder = report(recipe, "dense", "switch", with_audio=False)
-    assert read_script(folder / "data", "index")["figures"] == [[[], ["fig5 V"]]]
-    assert (folder / "figures/0-1/fig5 V.png").read_bytes() == b"png"
+    index = read_script(folder / "data", "index")
+    assert index["figures"] == [[[], ["fig3 p", "fig5 V"]]] and index["general_figures"] == [[], ["load"]]
+    copied = {path.relative_to(folder / "figures"): path.read_text() for path in folder.glob("figures/*/*.png")}
+    assert copied == {Path("0-1/fig3 p.png"): "fig3 p", Path("0-1/fig5 V.png"): "fig5 V", Path("1/load.png"): "load"}
 
 
 def test_only_reports_are_replaced(recipe, read_script):
