@@ -43,8 +43,11 @@ class ReportOptions:
     allow_pipes: bool = False
 
 
-def write_report(experiments: Sequence[Path], output: Path, options: ReportOptions = ReportOptions()) -> None:
-    """Write the folder `output`, in the place of an earlier report; `UserError` if something else is there."""
+def write_report(experiments: Sequence[Path], output: Path, options: ReportOptions = ReportOptions()) -> int:
+    """Write the folder `output`, in the place of an earlier report; `UserError` if something else is there.
+
+    Returns the bytes of the page and its data, without those of audio and figures.
+    """
     _check_folders(experiments, output)
     names = set_names(experiments, options.sets)
     _check_data_dirs(options.data_dirs, names)
@@ -73,6 +76,8 @@ def write_report(experiments: Sequence[Path], output: Path, options: ReportOptio
             ],
         }
         write_script(folder / "data", "index", index)
+        of_page = [folder / "index.html", *folder.glob("page/*"), *folder.glob("data/*")]
+        return sum(path.stat().st_size for path in of_page)
 
 
 def _figures(experiments: Sequence[Path], reported: ReportedSet, folder: Path) -> list[list[str]]:
