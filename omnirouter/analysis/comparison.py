@@ -52,7 +52,7 @@ def write_comparison(
         return left_out
     if not subjects:
         return [*left_out, "Fig. 2 to 5: none of these experiments is a mixture of experts"]
-    _write_ribbons(output, moe, subjects, set_name)
+    left_out += _write_ribbons(output, moe, subjects, set_name)
     _write_hearing(output, moe, subjects, set_name, colour_of)
     layered = [subject for subject in subjects if len(subject.assignments.layers) > 1]
     if layered:
@@ -81,15 +81,22 @@ def _all_sets(exp: Path) -> dict[str, Assignments]:
     return {path.parent.name.removeprefix("routing_"): read_assignments(path) for path in files}
 
 
-def _write_ribbons(output: Path, exps: Sequence[Path], subjects: Sequence[Subject], set_name: str) -> None:
-    """Draw Fig. 2 of the utterances that stage 7 has drawn for all experiments; words as the first aligns them."""
+def _write_ribbons(output: Path, exps: Sequence[Path], subjects: Sequence[Subject], set_name: str) -> list[str]:
+    """Draw Fig. 2 of the utterances that stage 7 has drawn for all experiments; words as the first aligns them.
+
+    Say so where there are none.
+    """
     folders = [exp / f"routing_{set_name}" for exp in exps]
     drawn = [_load_mels(folder / MEL_FILE) for folder in folders]
-    for utt_id in sorted(set.intersection(*(set(mels) for mels in drawn))):
+    shared = sorted(set.intersection(*(set(mels) for mels in drawn)))
+    for utt_id in shared:
         data = json.loads((folders[0] / f"fig2_{utt_id}.json").read_text(encoding="utf-8"))
         words, phones = ([Word(**word) for word in data.get(kind, ())] for kind in ("words", "phones"))
         heard = Heard(utt_id, drawn[0][utt_id].astype(np.float32), words, phones)
         write_figure(output, f"fig2_{utt_id}", *ribbon_figure(heard, subjects, set_name))
+    titles = ", ".join(subject.title for subject in subjects)
+    how = f"stage 7 has drawn no utterance of {set_name} for all; omnirouter.bin.analyse_routing --utts names them"
+    return [] if shared else [f"Fig. 2 of {titles}: {how}"]
 
 
 def _load_mels(path: Path) -> dict[str, np.ndarray]:

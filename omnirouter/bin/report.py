@@ -40,8 +40,8 @@ def main() -> None:
     )
     args = parser.parse_args()
     options = ReportOptions(args.sets, args.data, not args.no_audio, args.headline, args.allow_pipes)
-    write_report(args.exp, args.output, options)
-    print(f"{args.output / 'index.html'} is written: open it in a browser")
+    size = write_report(args.exp, args.output, options)
+    print(f"{args.output / 'index.html'} is written, {size / 1e6:.1f} MB with its data: open it in a browser")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ class Decoded:
     """What came of decoding a set."""
 
     real_time_factor: float
-    """Seconds of work per second of audio."""
+    """Seconds of work per second of audio that was decoded."""
     broken: dict[str, str]
     """Utterances without a hypothesis, by id, with the reason."""
 
@@ -57,7 +57,7 @@ def decode_to_file(
         raise UserError(f"no utterance can be decoded; {min(broken)}: {broken[min(broken)]}")
     with atomic_write(output) as file:
         file.writelines(f"{utt_id} {hypotheses[utt_id]}".rstrip() + "\n" for utt_id in sorted(hypotheses))
-    audio_s = max(1, sum(utterance.frames for utterance in utterances)) / FRAMES_PER_S
+    audio_s = max(1, sum(utt.frames for utt in utterances if utt.utt_id in hypotheses)) / FRAMES_PER_S
     return Decoded((time.monotonic() - started) / audio_s, broken)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import kaldiio
@@ -37,8 +38,8 @@ def data_dir(tmp_path: Path) -> Path:
     return folder
 
 
-def make_experiment(exp: Path, encoder: str, data_dir: Path) -> None:
-    """An untrained experiment after stage 7."""
+def make_experiment(exp: Path, encoder: str, data_dir: Path, drawn: Sequence[str] = ("u0", "u3")) -> None:
+    """An untrained experiment after stage 7, with Fig. 2 of the utterances drawn."""
     exp.mkdir(parents=True)
     train_tokenizer(["ab b"], "char", 0, exp / "lang")
     sizes = {"layers": 3, "dim": 32, "heads": 2, "ffn_dim": 32, "experts": 2}
@@ -54,7 +55,7 @@ def make_experiment(exp: Path, encoder: str, data_dir: Path) -> None:
     if routing is not None:
         (exp / "routing_test").mkdir()
         subject = Subject(exp.name, config, routing.assignments)
-        shown = wanted_utterances(utterances, ["u0", "u3"], 0, 0, 4)
+        shown = wanted_utterances(utterances, drawn, 0, 0, 4)
         write_set(exp / "routing_test", subject, routing, tokenizer, data_dir, shown)
 
 
@@ -99,6 +100,21 @@ def test_from_stage_7_to_the_figures_of_several_experiments(data_dir: Path, tmp_
         assert [point["mean"] for point in series] == [0, 100] and (folder / "fig3_random_routing.png").exists()
     assert write_comparison(exps.values(), "test", output) == []
     assert (output / "fig3_random_routing.png").exists()
+
+
+def test_fig_2_is_of_the_utterances_drawn_for_all_and_named_where_there_are_none(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    exps = [tmp_path / "exp" / encoder for encoder in ("switch", "omnirouter")]
+    for exp, drawn in zip(exps, (["u0", "u1"], ["u1"]), strict=True):
+        make_experiment(exp, exp.name, data_dir, drawn)
+    (notice,) = write_comparison(exps, "test", tmp_path / "shared")
+    assert notice.startswith("Fig. 3")
+    assert {name for name in names(tmp_path / "shared", ".png") if name.startswith("fig2")} == {"fig2_u1"}
+    np.savez(exps[1] / "routing_test/mel.npz", mel_u2=np.zeros((4, 80)))
+    fig2, _ = write_comparison(exps, "test", tmp_path / "none")
+    assert fig2.startswith("Fig. 2 of switch, omnirouter: stage 7 has drawn no utterance of test for all; ")
+    assert not [name for name in names(tmp_path / "none", ".png") if name.startswith("fig2")]
 
 
 def test_without_a_set_there_are_the_figures_of_training_and_of_all_sets(data_dir: Path, tmp_path: Path) -> None:

@@ -55,6 +55,12 @@ def test_layers_are_matched_upwards_but_not_under_one_router() -> None:
     assert matched_experts(assign(*layers), [0, 1, 1]).tolist() == [[0, 1, 2, 0], [0, 1, 2, 0], [1, 2, 0, 1]]
 
 
+def test_a_layer_is_matched_with_the_one_below_not_with_the_lowest() -> None:
+    """Layer 3 has 5 of 8 tokens as layer 2, which has 5 as layer 1, but only 2 as layer 1: all names are best kept."""
+    layers = [[0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1, 0, 0], [1, 1, 0, 1, 0, 1, 0, 0]]
+    assert matched_experts(assign(*layers, experts=2), [0, 1, 2]).tolist() == layers
+
+
 def test_the_next_layer_may_have_more_experts() -> None:
     experts = {"a": np.array([[0, 1, 0, 1, 0], [3, 2, 3, 2, 1]])}
     assignments = make_assignments(experts, [1, 2], [2, 4], 0.04)

@@ -13,7 +13,8 @@ def test_a_report_of_an_experiment_without_results(tmp_path):
     (tmp_path / "exp/new/metrics.jsonl").write_text('{"step": 1, "ctc_loss": 2.5}\n')
     done = run(tmp_path / "exp/new", "--output", tmp_path / "report")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{tmp_path / 'report/index.html'} is written: open it in a browser\n"
+    said = f"{tmp_path / 'report/index.html'} is written, 0.1 MB with its data: open it in a browser\n"
+    assert done.stdout == said
     assert (tmp_path / "report/index.html").is_file() and (tmp_path / "report/data/index.js").is_file()
 
 

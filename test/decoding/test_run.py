@@ -1,6 +1,7 @@
 """Decoding a data directory: what is written, and what becomes of utterances that cannot be read."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -66,6 +67,17 @@ def test_a_broken_utterance_does_not_stop_the_others_but_fails_scoring(
         score_decoding(data_dir, tmp_path / "text", tmp_path / "score")
     with pytest.raises(UserError, match=f"utterance {utt_id}: .*{words}"):  # where nobody asks to go on
         list(ordered_batches(read_feature_dir(data_dir), 2.5))
+
+
+def test_the_real_time_factor_is_of_what_was_decoded(
+    exp: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tones of 1.0 to 1.3 s have 98, 108, 118 and 128 frames, in all 4.52 s; without the third one, 3.34 s."""
+    clock = SimpleNamespace(monotonic=iter([100.0, 109.04, 200.0, 201.67]).__next__)
+    monkeypatch.setattr("omnirouter.decoding.run.time", clock)
+    assert decode(exp, data_dir, tmp_path / "text")[0].real_time_factor == pytest.approx(2)
+    spoil_stored(data_dir, THIRD, "garbled")
+    assert decode(exp, data_dir, tmp_path / "text")[0].real_time_factor == pytest.approx(0.5)
 
 
 def test_nothing_is_written_where_nothing_can_be_read(exp: Path, data_dir: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ class Curve:
     value_of: Callable[[dict[str, Any]], float | None]
     """Its value on a line of the file; None on lines without it."""
     is_log: bool = False
+    """On a logarithmic axis, unless a value is zero."""
 
 
 def mean_agreement(line: dict[str, Any]) -> float | None:
@@ -41,8 +42,10 @@ def read_curves(experiments: Sequence[Path]) -> list[dict[str, Any]]:
     curves = []
     for curve in CURVES:
         series = [make_series([(line["step"], curve.value_of(line)) for line in training]) for training in lines]
-        if any(one["x"] for one in series):
-            curves.append({"title": curve.title, "log": curve.is_log, "series": series})
+        values = [value for one in series for value in one["y"]]
+        if values:
+            is_log = curve.is_log and min(values) > 0
+            curves.append({"title": curve.title, "log": is_log, "series": series})
     return curves
 
 

@@ -15,6 +15,7 @@ from omnirouter.decoding.folders import split_name
 from omnirouter.scoring.alignments import Alignment, read_alignments
 
 TICKS_PER_S = 100  # of word times
+FIELDS = ("hyp", "ops", "ref_times", "hyp_times", "experts")
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,11 @@ def read_decoded(experiment: Path, set_name: str) -> Decoded:
 
 
 def detail(decoded: Decoded, utt_id: str) -> dict[str, Any]:
-    """Return an utterance's hypothesis and operations, times of words where they are known, and experts by layer.
+    """Return FIELDS of an utterance: hypothesis and operations, times of words where they are known, and experts.
 
     Times are, for each word, hundredths of a second since the one before began, and of its duration; left out where
-    they are those of other words (an earlier decoding's). The experts of a layer are `characters`, one a token.
+    they are those of other words (an earlier decoding's). The experts are `characters`, those of all layers of a
+    token, the lowest first, before those of the next: layers agree, so that this packs better than layer by layer.
     """
     alignment = decoded.alignments[utt_id]
     found: dict[str, Any] = {"hyp": " ".join(alignment.hyp), "ops": alignment.operations}
@@ -64,7 +66,7 @@ def detail(decoded: Decoded, utt_id: str) -> dict[str, Any]:
             ticks[:, 0] = np.diff(ticks[:, 0], prepend=0)
             found[f"{side}_times"] = ticks.ravel().tolist()
     if utt_id in decoded.experts:
-        found["experts"] = [characters(row) for row in decoded.experts[utt_id]]
+        found["experts"] = characters(decoded.experts[utt_id].T.ravel())
     return found
 
 

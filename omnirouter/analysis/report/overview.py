@@ -14,6 +14,9 @@ from omnirouter.scoring.result_table import LEGEND, REPORT_COLUMNS, SEEDS_LEGEND
 from omnirouter.scoring.results import HEADLINES, Rate, read_result
 from omnirouter.scoring.seeds import seed_groups
 
+FIGURES_OF_ALL_SETS = ("routing_in_training", "load")
+"""Of an experiment's `figures`; Fig. 6, of all experiments, is drawn by the page itself."""
+
 
 def experiment_names(experiments: Sequence[Path]) -> list[str]:
     """Return the names of the experiments' folders, or the paths of those that share a name."""
@@ -84,9 +87,20 @@ def most_experts(sets: Sequence[dict[str, Any]], routing: Sequence[Sequence[list
     return max([*named, *loaded], default=0)
 
 
-def copy_figures(experiment: Path, set_name: str, folder: Path) -> list[str]:
-    """Copy stage 7's figures into `folder`, and return their names without the suffix."""
-    figures = sorted((experiment / f"routing_{data_name(set_name)}").glob("*.png"))
+def set_figures(experiment: Path, set_name: str) -> list[Path]:
+    """Return the figures that stage 7 has made of an experiment on a set, in order of their names."""
+    folders = [experiment / f"{kind}_{data_name(set_name)}" for kind in ("routing", "random_routing")]
+    return sorted((path for folder in folders for path in folder.glob("*.png")), key=lambda path: path.name)
+
+
+def general_figures(experiment: Path) -> list[Path]:
+    """Return those of an experiment's routing that are of no single set."""
+    paths = [experiment / f"figures/{name}.png" for name in FIGURES_OF_ALL_SETS]
+    return [path for path in paths if path.is_file()]
+
+
+def copy_figures(figures: Sequence[Path], folder: Path) -> list[str]:
+    """Copy figures into `folder`, and return their names without the suffix."""
     for path in figures:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, folder / path.name)

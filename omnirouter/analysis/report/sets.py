@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from omnirouter.analysis.report.audio import Sound, write_sounds
-from omnirouter.analysis.report.details import Decoded, detail, read_decoded
+from omnirouter.analysis.report.details import FIELDS, Decoded, detail, read_decoded
 from omnirouter.analysis.report.scripts import write_script
 from omnirouter.data.datadir import Utterance, read_data_dir
 from omnirouter.data.errors import UserError
@@ -64,13 +64,9 @@ def write_set(
     number, sounds = audio.add(utterances) if audio else (None, [])
     _write_list(reported, folder, utt_ids, utterances, sounds, decoded)
     for start in range(0, len(utt_ids), UTTERANCES_A_PIECE):
-        piece = [
-            {
-                "outline": sounds[i].outline if sounds else "",
-                "experiments": [one and detail(one, utt_ids[i]) for one in decoded],
-            }
-            for i in range(start, min(start + UTTERANCES_A_PIECE, len(utt_ids)))
-        ]
+        part = slice(start, start + UTTERANCES_A_PIECE)
+        outlines = [sound.outline for sound in sounds[part]]
+        piece = {"outlines": outlines, **_columns(decoded, utt_ids[part])}
         write_script(folder, f"set{reported.number}-{start // UTTERANCES_A_PIECE}", piece)
     return {
         "name": reported.name,
@@ -78,6 +74,12 @@ def write_set(
         "layers": [one and one.layers for one in decoded],
         "audio": number,
     }
+
+
+def _columns(decoded: Sequence[Decoded | None], utt_ids: Sequence[str]) -> dict[str, list[list[Any] | None]]:
+    """Return the details of utterances by field, experiment and utterance: what is alike stands together, to pack."""
+    details = [one and [detail(one, utt_id) for utt_id in utt_ids] for one in decoded]
+    return {field: [mine and [about.get(field) for about in mine] for mine in details] for field in FIELDS}
 
 
 def _write_list(

@@ -12,10 +12,12 @@ from omnirouter.analysis.report.overview import (
     copy_figures,
     data_name,
     experiment_names,
+    general_figures,
     is_scored,
     most_experts,
     read_routing,
     result_tables,
+    set_figures,
     set_names,
 )
 from omnirouter.analysis.report.scripts import write_script
@@ -41,8 +43,11 @@ class ReportOptions:
     allow_pipes: bool = False
 
 
-def write_report(experiments: Sequence[Path], output: Path, options: ReportOptions = ReportOptions()) -> None:
-    """Write the folder `output`, in the place of an earlier report; `UserError` if something else is there."""
+def write_report(experiments: Sequence[Path], output: Path, options: ReportOptions = ReportOptions()) -> int:
+    """Write the folder `output`, in the place of an earlier report; `UserError` if something else is there.
+
+    Returns the bytes of the page and its data, without those of audio and figures.
+    """
     _check_folders(experiments, output)
     names = set_names(experiments, options.sets)
     _check_data_dirs(options.data_dirs, names)
@@ -65,14 +70,20 @@ def write_report(experiments: Sequence[Path], output: Path, options: ReportOptio
             "routing": routing,
             "expert_colours": colours(most_experts(described, routing)),
             "figures": [_figures(experiments, one, folder) for one in sets],
+            "general_figures": [
+                copy_figures(general_figures(path), folder / f"figures/{number}")
+                for number, path in enumerate(experiments)
+            ],
         }
         write_script(folder / "data", "index", index)
+        of_page = [folder / "index.html", *folder.glob("page/*"), *folder.glob("data/*")]
+        return sum(path.stat().st_size for path in of_page)
 
 
 def _figures(experiments: Sequence[Path], reported: ReportedSet, folder: Path) -> list[list[str]]:
     """Copy a set's figures to `folder/figures/SET-EXPERIMENT`, both numbers; return their names by experiment."""
     return [
-        copy_figures(path, reported.name, folder / f"figures/{reported.number}-{number}")
+        copy_figures(set_figures(path, reported.name), folder / f"figures/{reported.number}-{number}")
         for number, path in enumerate(experiments)
     ]
 

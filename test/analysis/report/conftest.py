@@ -1,7 +1,7 @@
 """Made experiments, with all that a report can show."""
 
-import base64
 import json
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,8 +30,12 @@ def read_script() -> Callable[[Path, str], Any]:
     """A function that unpacks `name.js` of a folder as the page does."""
 
     def read_script(folder: Path, name: str) -> Any:
-        packed = (folder / f"{name}.js").read_text(encoding="ascii").split('"')[3]
-        return json.loads(zlib.decompress(base64.b64decode(packed)))
+        script = (folder / f"{name}.js").read_text(encoding="utf-16")
+        found = re.fullmatch(r'REPORT\.receive\("(.+)", (\d+), "([\u3000-\uafff]*)"\);\n', script)
+        assert found and found[1] == name
+        bits = "".join(f"{ord(letter) - 0x3000:015b}" for letter in found[3])
+        length = int(found[2])
+        return json.loads(zlib.decompress(int(bits[: 8 * length], 2).to_bytes(length, "big")))
 
     return read_script
 
@@ -69,7 +73,7 @@ def _metrics(encoder: str) -> list[dict]:
         lines.append(
             {"step": step, "ctc_loss": 100 / step, "balance_loss": 0.0 if encoder == "dense" else 6.0, **routing}
         )
-    return [*lines, {"step": 30, "valid": {"wer": 12.5}}]
+    return [*lines, {"step": 20, "valid": {"wer": 12.5}}, {"step": 30, "valid": {"wer": 0.0}}]
 
 
 def _route(folder: Path, durations_s: Mapping[str, str]) -> None:

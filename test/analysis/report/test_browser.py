@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from matplotlib.image import imsave
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -70,6 +71,10 @@ def report(tmp_path_factory, make_experiment) -> Path:
         ):
             encoder = kind.split()[0]
             make_experiment(folder / f"exp/{kind}", encoder, folder / f"data/{name}", hypotheses, with_ctm=True)
+    for name in ("random_routing_dev #2/fig3_random_routing", "routing_dev #2/fig2_utt#1", "figures/load"):
+        path = folder / f"exp/omnirouter/{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        imsave(path, np.zeros((2, 3)))
     write_report([folder / f"exp/{kind}" for kind in ("dense", "switch <b>", "omnirouter")], folder / "report")
     return folder / "report"
 
@@ -144,6 +149,16 @@ def test_results_curves_and_routing_are_drawn(page):
         page.one("#routing-body .load").get_attribute("aria-label")
         == f"Layer 2: 0.0, 50.0,{' 0.0,' * 7} 50.0, 0.0, 0.0 %"
     )
+
+
+def test_figures_of_stage_7_are_shown(page):
+    page.press("3")
+    captions = "return [...document.querySelectorAll('.gallery figcaption')].map((one) => one.textContent)"
+    page.until(lambda: page.run(captions))
+    assert [caption[:7] for caption in page.run(captions)] == ["Fig. 2:", "Fig. 3:", "Load of"]
+    page.run("document.querySelector('.gallery').scrollIntoView()")  # pictures are loaded when they are seen
+    widths = "return [...document.querySelectorAll('.gallery img')].map((one) => one.naturalWidth)"
+    page.until(lambda: page.run(widths) == [3, 3, 3])
 
 
 def test_columns_sort_both_ways(page):

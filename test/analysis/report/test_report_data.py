@@ -8,18 +8,26 @@ import soundfile
 
 from omnirouter.analysis.report.audio import outline, write_sounds
 from omnirouter.analysis.report.curves import make_series, read_curves
-from omnirouter.analysis.report.scripts import characters, write_script
+from omnirouter.analysis.report.scripts import characters, letters, write_script
 from omnirouter.data.datadir import Utterance
 from omnirouter.data.errors import UserError
 
 
-def test_a_script_holds_any_text_as_plain_letters(tmp_path, read_script):
+def test_a_script_holds_any_text_as_letters(tmp_path, read_script):
     value = {"text": "</script><script>alert('1')</script> \" \\ naïve Ω \u2028 😀", "none": None, "numbers": [1, 0.5]}
     write_script(tmp_path, "one", value)
     assert read_script(tmp_path, "one") == value
-    text = (tmp_path / "one.js").read_text(encoding="ascii")
-    assert text.startswith('REPORT.receive("one", "') and text.endswith('");\n')
-    assert "<" not in text and "\\" not in text and text.count('"') == 4
+    script = (tmp_path / "one.js").read_bytes()
+    assert script.startswith(b"\xff\xfe")  # the mark by which a browser knows UTF-16
+    text = script.decode("utf-16")
+    assert text.startswith('REPORT.receive("one", ') and text.endswith('");\n')
+    assert "<" not in text and "\\" not in text and text.count('"') == 4 and len(text.splitlines()) == 1
+
+
+def test_letters_hold_15_bits_each():
+    """0x8001ff is 100000000000000 111111111 and six bits of padding."""
+    assert letters(b"\x80\x01\xff") == chr(0x3000 + 0x4000) + chr(0x3000 + 0x7FC0)
+    assert letters(b"") == "" and letters(b"\xff" * 15) == "\uafff" * 8
 
 
 def test_characters_begin_at_zero_and_go_beyond_letters():
@@ -33,10 +41,11 @@ def test_curves_of_dense_and_routed_trainings(tmp_path, make_experiment, tiny_da
     nothing = {"x": [], "y": []}
     curves = {curve["title"].split()[0]: curve["series"] for curve in read_curves([*paths, tmp_path / "none"])}
     assert curves["CTC"] == [{"x": [10, 20, 30], "y": [10, 5, 3.3333]}] * 2 + [nothing]
-    assert curves["Word"][0] == {"x": [30], "y": [12.5]}
+    assert curves["Word"][0] == {"x": [20, 30], "y": [12.5, 0]}
     assert curves["Load-balancing"] == [nothing, {"x": [10, 20, 30], "y": [6, 6, 6]}, nothing]
     assert curves["Cramér's"][1] == {"x": [10, 20, 30], "y": [0.3, 0.3, 0.3]}
-    assert [curve["title"].split()[0] for curve in read_curves(paths[:1])] == ["CTC", "Word"]
+    of_dense = [(curve["title"].split()[0], curve["log"]) for curve in read_curves(paths[:1])]
+    assert of_dense == [("CTC", True), ("Word", False)]  # a rate of zero has no logarithm
 
 
 def test_thinned_curves_are_means_of_neighbours():

@@ -1,5 +1,6 @@
 """The folder of a report."""
 
+import json
 import random
 import shutil
 from pathlib import Path
@@ -7,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from omnirouter.analysis.report import sets
+from omnirouter.analysis.report import sets, write
 from omnirouter.analysis.report.audio import Sound
 from omnirouter.analysis.report.details import Decoded
 from omnirouter.analysis.report.scripts import characters
 from omnirouter.analysis.report.write import ReportOptions, write_report
+from omnirouter.data.datadir import Utterance, write_data_dir
 from omnirouter.data.errors import UserError
 from omnirouter.decoding.ctm import Word, write_ctm
 from omnirouter.scoring.alignments import Alignment
@@ -32,8 +34,13 @@ def recipe(tmp_path, make_experiment, tiny_data_dir):
 
 
 def report(recipe, *names, **options):
-    write_report([recipe / "exp" / name for name in names], recipe / "report", ReportOptions(**options))
-    return recipe / "report"
+    """A report's folder, whose size is said as it is."""
+    size = write_report([recipe / "exp" / name for name in names], recipe / "report", ReportOptions(**options))
+    folder = recipe / "report"
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    of_page = [path for path in files if path.relative_to(folder).parts[0] not in ("audio", "figures")]
+    assert size == sum(path.stat().st_size for path in of_page)
+    return folder
 
 
 def test_a_report_holds_lists_details_and_audio(recipe, read_script):
@@ -55,11 +62,13 @@ def test_a_report_holds_lists_details_and_audio(recipe, read_script):
     assert listed["ids"] == list(TEXTS) and listed["texts"] == list(TEXTS.values())
     assert listed["speakers"] == ["spk0", "spk0", "spk1", "spk1"] and listed["lengths_s"] == [1.0, 1.1, 1.2, 1.3]
     assert listed["errors"] == [[2, 0, 0, 0], [0, 0, 0, 3]]
-    dense, switch = piece[0]["experiments"]
-    assert dense["hyp"] == "tone number one more" and sorted(dense["ops"]) == ["C", "C", "I", "S"]
-    assert switch["ref_times"] == switch["hyp_times"] == [0, 8, 10, 8, 10, 8]
-    assert switch["experts"][0] == "0" * 25
-    assert len(piece[0]["outline"]) == 80
+    (hyp, *_), _ = piece["hyp"]
+    assert hyp == "tone number one more" and sorted(piece["ops"][0][0]) == ["C", "C", "I", "S"]
+    (no_times, *_), (times, *_) = piece["ref_times"]
+    assert no_times is None and times == piece["hyp_times"][1][0] == [0, 8, 10, 8, 10, 8]
+    (no_experts, *_), (experts, *_) = piece["experts"]
+    assert no_experts is None and experts[::2] == "0" * 25  # layer 1, then 2, of each token
+    assert [len(outline) for outline in piece["outlines"]] == [80, 88, 96, 104]
     assert sorted(path.name for path in (folder / "audio/0").iterdir()) == [f"{i}.ogg" for i in range(4)]
     assert (folder / "index.html").is_file() and (folder / "page/main.js").is_file()
 
@@ -70,7 +79,7 @@ def test_experts_are_named_as_those_below_unless_layers_share_a_router(recipe, r
     def upper_layer():
         data = report(recipe, "switch", with_audio=False) / "data"
         layers = read_script(data, "index")["sets"][0]["layers"][0]
-        return layers["matched"], read_script(data, "set0-0")[0]["experiments"][0]["experts"][1]
+        return layers["matched"], read_script(data, "set0-0")["experts"][0][0][1::2]
 
     matched, names = upper_layer()
     assert matched and names[-13:] == "0" * 13 and len(set(names[:12])) == 1 and names[0] != "0"
@@ -81,8 +90,8 @@ def test_experts_are_named_as_those_below_unless_layers_share_a_router(recipe, r
 
 def test_times_of_other_words_are_left_out(recipe, read_script):
     write_ctm(recipe / "exp/switch/decode_tiny/ctm", {"spk0-utt0": [Word(0, 0.1, "stale")]})
-    shown = read_script(report(recipe, "switch", with_audio=False) / "data", "set0-0")[0]["experiments"][0]
-    assert "ref_times" in shown and "hyp_times" not in shown
+    shown = read_script(report(recipe, "switch", with_audio=False) / "data", "set0-0")
+    assert shown["ref_times"][0][0] and shown["hyp_times"][0][0] is None
 
 
 def test_without_audio_nothing_is_read_but_tables(recipe, read_script):
@@ -149,10 +158,16 @@ def test_experiments_of_one_name_are_told_apart_and_seeds_joined(recipe, make_ex
 
 
 def test_figures_are_copied(recipe, read_script):
-    (recipe / "exp/switch/routing_tiny/fig5 V.png").write_bytes(b"png")
+    made = ("random_routing_tiny/fig3 p", "routing_tiny/fig5 V", "figures/load", "figures/fig6_training_loss")
+    for name in made:
+        path = recipe / f"exp/switch/{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(path.stem)
     folder = report(recipe, "dense", "switch", with_audio=False)
-    assert read_script(folder / "data", "index")["figures"] == [[[], ["fig5 V"]]]
-    assert (folder / "figures/0-1/fig5 V.png").read_bytes() == b"png"
+    index = read_script(folder / "data", "index")
+    assert index["figures"] == [[[], ["fig3 p", "fig5 V"]]] and index["general_figures"] == [[], ["load"]]
+    copied = {path.relative_to(folder / "figures"): path.read_text() for path in folder.glob("figures/*/*.png")}
+    assert copied == {Path("0-1/fig3 p.png"): "fig3 p", Path("0-1/fig5 V.png"): "fig5 V", Path("1/load.png"): "load"}
 
 
 def test_only_reports_are_replaced(recipe, read_script):
@@ -195,14 +210,14 @@ def made_decoding(rng, words, refs, routed):
         ref_words={utt_id: made_times(words, ref) for utt_id, ref in refs.items()},
         hyp_words={utt_id: made_times(words, hyp) for utt_id, hyp in hyps.items()},
         experts={utt_id: made_experts(rng) for utt_id in refs} if routed else {},
-        layers={"layers": list(range(1, 17)), "names": 4, "matched": False, "token_s": 0.04} if routed else None,
+        layers={"layers": list(range(1, 17)), "names": 8, "matched": False, "token_s": 0.04} if routed else None,
     )
 
 
 def made_experts(rng):
     """Runs of 2 tokens in the mean, as the mini recipe's Omni-router has: (16 layers, 187 tokens)."""
-    experts = rng.integers(4, size=(16, 187))
-    starts = np.where(rng.random(experts.shape) < 2 / 3, np.arange(187), 0)  # a third of them draw the same again
+    experts = rng.integers(8, size=(16, 187))
+    starts = np.where(rng.random(experts.shape) < 4 / 7, np.arange(187), 0)  # an eighth of them draw the same again
     return np.take_along_axis(experts, np.maximum.accumulate(starts, axis=1), axis=1)
 
 
@@ -211,15 +226,37 @@ def made_times(words, texts):
     return [Word(start, 0.04 * words.randint(1, 5), text) for start, text in zip(starts, texts, strict=True)]
 
 
-def test_3000_utterances_take_less_than_10_mb(tmp_path, monkeypatch, read_script):
-    """As long as those of LibriSpeech's test-clean, by a dense and two routed encoders of 16 layers; words, amplitudes
-    and times at random, as nothing real is."""
+def make_training(rng, path):
+    """Curves as long as the page shows them, and routing of 16 layers."""
+    lines = []
+    for step in range(1, 1001):
+        losses, agreement = rng.random(3).tolist(), {str(layer): {"cramers_v": rng.random()} for layer in range(16)}
+        lines.append({"step": step, "ctc_loss": losses[0], "balance_loss": losses[1], "routing": agreement})
+        lines.append({"step": step, "valid": {"wer": losses[2]}})
+    (path / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    layers = [{"layer": i + 1, "load": rng.random(8).tolist(), "cramers_v": rng.random()} for i in range(16)]
+    (path / "routing_big").mkdir()
+    (path / "routing_big/routing.json").write_text(json.dumps({"layers": layers}))
+
+
+def test_3000_utterances_take_less_than_10_mb(recipe, monkeypatch, make_experiment, read_script):
+    """As long as those of LibriSpeech's test-clean, by a dense and two routed encoders of 16 layers, 8 experts each;
+    words, amplitudes, times and layers at random, as nothing real is. The page and its index count."""
     rng, words = np.random.default_rng(0), random.Random(0)
     vocabulary = ["".join(words.choices("ABCDEFGHIJKLM", k=words.randint(2, 8))) for _ in range(5000)]
     refs = {f"1089-134686-{i:04d}": words.choices(vocabulary, k=20) for i in range(3000)}
     made = {name: made_decoding(rng, words, refs, name != "dense") for name in ("dense", "switch", "omnirouter")}
-    monkeypatch.setattr(sets, "read_decoded", lambda path, _: made[path.name])
+    make_experiment(recipe / "exp/omnirouter", "omnirouter", recipe / "data/tiny", TEXTS)
+    for name in made:
+        shutil.copytree(recipe / f"exp/{name}/decode_tiny", recipe / f"exp/{name}/decode_big")
+        make_training(rng, recipe / "exp" / name)
+    wav = recipe / "wavs/0.wav"
+    utterances = [Utterance(u, wav, " ".join(ref), "1089", duration_s=7.5) for u, ref in refs.items()]
+    write_data_dir(recipe / "data/big", utterances)
     sounds = [Sound(characters(rng.integers(32, size=300)), 7.5) for _ in refs]
-    sets.write_set(sets.ReportedSet("big", 0, [Path(name) for name in made], None), tmp_path, MadeAudio(sounds))
-    assert len(read_script(tmp_path, "set0-59")) == 50
-    assert 5_000_000 < sum(path.stat().st_size for path in tmp_path.iterdir()) < MOST_BYTES
+    monkeypatch.setattr(sets, "read_decoded", lambda path, _: made[path.name])
+    monkeypatch.setattr(write, "AudioFolder", lambda folder: MadeAudio(sounds))
+    folder = report(recipe, *made, sets=["big"])
+    assert len(read_script(folder / "data", "set0-59")["outlines"]) == 50
+    total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    assert 5_000_000 < total < MOST_BYTES, total

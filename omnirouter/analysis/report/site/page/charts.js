@@ -27,7 +27,7 @@ function chartSummary(title, series) {
 
 function chartScales(series, { isLog, fromZero }, width) {
   const xs = series.flatMap((one) => one.x);
-  const ys = series.flatMap((one) => one.y).filter((y) => !isLog || y > 0);
+  const ys = series.flatMap((one) => one.y);
   const yTicks = isLog ? logTicks(Math.min(...ys), Math.max(...ys)) : niceTicks(Math.min(0, ...ys), Math.max(...ys), 5);
   const [first, last] = [fromZero ? 0 : Math.min(...xs), Math.max(...xs)];
   const xTicks = niceTicks(first, last, width < 400 ? 4 : 6).filter((x) => x <= last && x % 1 === 0);

@@ -23,11 +23,26 @@ REPORT.load = function (name) {
   return REPORT.loaded.get(name);
 };
 
-REPORT.receive = function (name, packed) {
-  const bytes = Uint8Array.from(atob(packed), (character) => character.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+REPORT.receive = function (name, length, letters) {
+  const stream = new Blob([unpacked(letters, length)]).stream().pipeThrough(new DecompressionStream("deflate"));
   REPORT.waiting.get(name)(new Response(stream).json());
 };
+
+// So many bytes out of letters that hold 15 bits each, as scripts.py packs them.
+function unpacked(letters, length) {
+  const bytes = new Uint8Array(length);
+  let [held, bits, next] = [0, 0, 0];
+  for (let i = 0; i < letters.length; i++) {
+    held = (held << 15) | (letters.charCodeAt(i) - 0x3000);
+    bits += 15;
+    while (bits >= 8) {
+      bits -= 8;
+      bytes[next++] = held >> bits; // beyond the length, where there is padding, nothing is written
+      held &= (1 << bits) - 1;
+    }
+  }
+  return bytes;
+}
 
 REPORT.fail = function (error) {
   const place = document.getElementById("failure");

@@ -1,6 +1,7 @@
 "use strict";
 // One utterance: audio, timeline, and how each experiment's hypothesis differs from the reference.
 
+const FIELDS = ["hyp", "ops", "ref_times", "hyp_times", "experts"];
 const MARKS = { C: "", S: "substitution", I: "insertion", D: "deletion" };
 
 async function showDetail() {
@@ -15,7 +16,7 @@ async function showDetail() {
   const piece = await REPORT.load(`set${set}-${Math.floor(utterance / about.piece)}`);
   const now = REPORT.state; // the user may have gone on while the data were loaded
   if (now.set !== set || now.utterance !== utterance || now.experiment !== experiment) return;
-  const one = piece[utterance % about.piece];
+  const one = utteranceOf(piece, utterance % about.piece);
   const same = place.dataset.shown === `${set}/${utterance}`;
   const player = (same && document.getElementById("player")) || audioPlayer(about, list);
   place.dataset.shown = `${set}/${utterance}`;
@@ -30,6 +31,13 @@ async function showDetail() {
     readout.before(expertLegend(names, matched ? "expert, named by the best match between layers" : "expert"));
   }
   connectTimeline(player, timeline, timelineView(about, list, one), readout);
+}
+
+// What a piece, which has a column a field and experiment, says of its i-th utterance.
+function utteranceOf(piece, i) {
+  const experiments = piece.hyp.map((scored, number) =>
+    scored && Object.fromEntries(FIELDS.map((field) => [field, piece[field][number][i]])));
+  return { outline: piece.outlines[i] ?? "", experiments };
 }
 
 function detailHead(list, mine) {
@@ -88,11 +96,19 @@ function timelineView(about, list, one) {
     .filter(([side]) => mine[`${side}_times`])
     .map(([side, lone, text]) => ({ label: side, words: timedWords(mine, side, lone, text.split(" ")) }));
   const ends = rows.flatMap((row) => row.words.map((word) => word.end_s));
-  const routed = mine.experts ? mine.experts[0].length * layers.token_s : 0;
+  const experts = mine.experts && expertsByLayer(mine.experts, layers.layers.length);
+  const routed = experts ? experts[0].length * layers.token_s : 0;
   return {
     length_s: list.lengths_s[utterance] || Math.max(routed, ...ends, 0), outline: one.outline, rows,
-    experts: mine.experts, layers: layers?.layers ?? [], token_s: layers?.token_s ?? 0.04,
+    experts, layers: layers?.layers ?? [], token_s: layers?.token_s ?? 0.04,
   };
+}
+
+// Numbers of the experts of each layer's tokens, from characters that have all layers of a token together.
+function expertsByLayer(characters, layers) {
+  const tokens = characters.length / layers;
+  return Array.from({ length: layers }, (_, layer) =>
+    Array.from({ length: tokens }, (_, token) => characters.charCodeAt(token * layers + layer) - 48));
 }
 
 // Words with their times; wrong are those that the alignment changes, found by going along its operations.

@@ -3,10 +3,13 @@
 
 const NAMES = ["set", "experiment"];
 const CAPTIONS = {
+  fig3_random_routing: "Fig. 3: word error rate under random routing",
   fig4_contingency: "Fig. 4: experts of two layers",
   fig5_cramers_v: "Fig. 5: agreement of layers, Cramér's V",
   hearing: "What the experts tell of the speech",
   hearing_profile: "Experts by phone or unit",
+  routing_in_training: "Routing over the training",
+  load: "Load of the experts on all sets analysed",
 };
 
 function showResults() {
@@ -118,8 +121,10 @@ function showRouting() {
     cards.append(agreement);
     agreementChart(agreement);
   }
-  const figures = REPORT.index.figures[set]?.[experiment] ?? [];
-  if (figures.length) body.append(gallery(figures, `figures/${set}-${experiment}`));
+  const ofSet = pictures(REPORT.index.figures[set]?.[experiment] ?? [], `figures/${set}-${experiment}`);
+  const ofAll = pictures(REPORT.index.general_figures[experiment], `figures/${experiment}`);
+  const all = [...ofSet, ...ofAll];
+  if (all.length) body.append(element("div", { className: "charts gallery" }, ...all));
 }
 
 // Shares of the tokens by layer, the topmost layer first. Where layers have routers of their own, an expert's number is
@@ -171,13 +176,12 @@ function agreementChart(figure) {
   figure.hidden = !series.length;
 }
 
-function gallery(names, folder) {
-  const pictures = names.map((name) => {
+function pictures(names, folder) {
+  return names.map((name) => {
     const source = `${folder}/${encodeURIComponent(name)}.png`;
     const caption = CAPTIONS[name] ?? name.replace(/^fig(\d)_/, "Fig. $1: ");
     const picture = element("img", { src: source, alt: caption, loading: "lazy" });
     const link = element("a", { href: source }, picture);
     return element("figure", { className: "card" }, element("figcaption", {}, caption), link);
   });
-  return element("div", { className: "charts gallery" }, ...pictures);
 }

@@ -106,7 +106,7 @@ function drawLayer(pen, view, part, x) {
   const experts = view.experts[part.i];
   for (let start = 0, end = 0; start < experts.length; start = end) {
     while (end < experts.length && experts[end] === experts[start]) end++;
-    const expert = experts.charCodeAt(start) - 48;
+    const expert = experts[start];
     const [left, right] = [x(start * view.token_s), x(Math.min(end * view.token_s, view.length_s))];
     pen.fillStyle = expertColour(expert);
     pen.fillRect(left, part.top + 0.5, right - left + 0.3, part.height - 1);
@@ -184,6 +184,6 @@ function readAt(view, parts, second, y) {
   const shown = part?.kind === "layer" ? [part.i] : view.experts ? view.experts.map((_, i) => i) : [];
   const chosen = shown
     .filter((i) => token < view.experts[i].length)
-    .map((i) => `layer ${view.layers[i]}: expert ${view.experts[i].charCodeAt(token) - 47}`);
+    .map((i) => `layer ${view.layers[i]}: expert ${view.experts[i][token] + 1}`);
   return [`${rounded(second, 2)} s`, ...said, ...chosen].join(" · ");
 }
