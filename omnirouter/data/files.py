@@ -90,17 +90,20 @@ def _swap_in(temporary: Path, path: Path) -> None:
 
 
 def _new_temporary(path: Path) -> Path:
-    """Return a free name beside `path` for this process, after removing what killed processes left under such names.
+    """Return a free name beside `path` for this process, after removing what killed processes left in its directory.
 
-    Those of another host stay: whether a process there is still writing cannot be seen from here.
+    Whatever its name: the checkpoint of a step, whose turn comes by the clock, may never be written again. What another
+    host has left stays: whether a process there is still writing cannot be seen from here.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    ours = re.compile(rf"\.{re.escape(f'{path.name}.{socket.gethostname()}')}\.(\d+)(\.old)?\.tmp")
+    temporary = _temporary_name(path)
+    needed = (temporary, _temporary_name(path, ".old"))  # of a killed process that had this number, too
+    left = re.compile(rf"\..+\.{re.escape(socket.gethostname())}\.(\d+)(\.old)?\.tmp")
     for sibling in path.parent.iterdir():
-        match = ours.fullmatch(sibling.name)
-        if match and (int(match[1]) == os.getpid() or not _is_running(int(match[1]))):
-            shutil.rmtree(sibling) if sibling.is_dir() else sibling.unlink(missing_ok=True)
-    return _temporary_name(path)
+        match = left.fullmatch(sibling.name)
+        if match and (sibling in needed or not _is_running(int(match[1]))):
+            shutil.rmtree(sibling, ignore_errors=True) if sibling.is_dir() else sibling.unlink(missing_ok=True)
+    return temporary
 
 
 def _temporary_name(path: Path, kind: str = "") -> Path:

@@ -128,6 +128,20 @@ def test_what_an_unreaped_process_has_left_is_removed(tmp_path: Path) -> None:
     zombie.wait()
 
 
+def test_what_an_ended_process_has_left_under_another_name_is_removed(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    host = socket.gethostname()
+    (tmp_path / f".step_15.pt.{host}.{ended.pid}.tmp").write_text("half")
+    (tmp_path / f".folder.{host}.{ended.pid}.old.tmp").mkdir()
+    (tmp_path / f".out.{host}.{os.getpid()}.old.tmp").mkdir()  # as a process had this number that was killed
+    (tmp_path / f".folder.{host}.{ended.pid}.tmp.txt").write_text("the user's")
+    with atomic_write(tmp_path / "other") as theirs, atomic_write(tmp_path / "out") as file:  # written at once
+        theirs.write("whole")
+        file.write("whole")
+    assert entries(tmp_path) == [f".folder.{host}.{ended.pid}.tmp.txt", "other", "out"]
+
+
 def test_what_another_host_is_writing_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same directory, as two hosts of a shared file system see it, where the other's process number is nobody's."""
     ended = subprocess.Popen([sys.executable, "-c", ""])
