@@ -36,6 +36,7 @@ setup(
         "scipy>=1.11",
         "sentencepiece>=0.2",
         "soundfile>=0.12",
+        "threadpoolctl>=3.2",
         "torch>=2.5",
         "torchaudio>=2.5",
         "tqdm>=4.66",

@@ -17,6 +17,7 @@ PACKAGES: dict[str, str] = {  # on the package index -> as imported
     "scipy": "scipy.stats",
     "sentencepiece": "sentencepiece",
     "soundfile": "soundfile",
+    "threadpoolctl": "threadpoolctl",
     "tqdm": "tqdm",
     "whisper-normalizer": "whisper_normalizer.english",
 }

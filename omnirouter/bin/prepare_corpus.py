@@ -77,7 +77,6 @@ def main() -> None:
     """Prepare the corpus of the sub-command; imports only what that corpus needs."""
     args = get_parser().parse_args()
     if args.corpus == "mini":
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy starts a thread a core in each of nj processes
         from omnirouter.corpora.mini import prepare_mini
 
         counts = {"test": args.test_utterances, "dev": args.dev_utterances, "train": args.train_utterances}

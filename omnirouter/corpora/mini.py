@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from numpy.lib.stride_tricks import sliding_window_view
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from omnirouter.corpora import espeak
@@ -208,6 +209,7 @@ def _synthesise_all(pool: Executor, specs: Sequence[Spec], folder: Path) -> dict
 
 def _init_worker(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threadpool_limits(1)  # each worker would else have numpy's matrix products on all cores, and lose by it
     bind_to_parent()
     if os.getppid() != parent:  # it was killed before the line above
         os._exit(1)

@@ -3,17 +3,21 @@
 import dataclasses
 import hashlib
 import itertools
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from threadpoolctl import threadpool_info, threadpool_limits
 
 pytest.importorskip("espeakng_loader")
 
@@ -72,6 +76,17 @@ def test_phonemes_without_a_symbol_are_joined_and_those_without_time_left_out() 
     said = [(0.0, "s"), (0.1, ""), (0.2, ""), (0.3, "iː"), (0.3, "m"), (0.5, ""), (0.6, "")]
     spans = [(0.0, 0.1, "s"), (0.1, 0.3, "_"), (0.3, 0.5, "m"), (0.5, 0.7, "_")]
     assert mini.spans(mini.Synthesised(0.7, said)) == spans
+
+
+def threads() -> set[int]:
+    return {library["num_threads"] for library in threadpool_info()}
+
+
+def test_a_worker_computes_on_one_core() -> None:
+    with threadpool_limits(2):
+        assert threads() == {2}
+        with ProcessPoolExecutor(1, get_context("fork"), mini._init_worker, (os.getpid(),)) as pool:
+            assert pool.submit(threads).result() == {1}
 
 
 def test_bytes_depend_on_the_seed_alone(corpus: Path, tmp_path: Path) -> None:
