@@ -92,13 +92,13 @@ def _swap_in(temporary: Path, path: Path) -> None:
 def _new_temporary(path: Path) -> Path:
     """Return a free name beside `path` for this process, after removing what killed processes left in its directory.
 
-    Whatever its name: the checkpoint of a step, whose turn comes by the clock, may never be written again. What another
-    host has left stays: whether a process there is still writing cannot be seen from here.
+    Whatever its name: a checkpoint, whose turn comes by the clock, may never be written again under it. What was left on
+    another host or in another container stays: whether a process there is still writing cannot be seen from here.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_name(path)
     needed = (temporary, _temporary_name(path, ".old"))  # of a killed process that had this number, too
-    left = re.compile(rf"\..+\.{re.escape(socket.gethostname())}\.(\d+)(\.old)?\.tmp")
+    left = re.compile(rf"\..+\.{re.escape(_where())}\.(\d+)(\.old)?\.tmp")
     for sibling in path.parent.iterdir():
         match = left.fullmatch(sibling.name)
         if match and (sibling in needed or not _is_running(int(match[1]))):
@@ -107,7 +107,15 @@ def _new_temporary(path: Path) -> Path:
 
 
 def _temporary_name(path: Path, kind: str = "") -> Path:
-    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}{kind}.tmp")
+    return path.with_name(f".{path.name}.{_where()}.{os.getpid()}{kind}.tmp")
+
+
+def _where() -> str:
+    """Name the host, and on Linux the PID namespace: containers may share a host's name, not its process numbers."""
+    try:
+        return f"{socket.gethostname()}.{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return socket.gethostname()
 
 
 def _is_running(pid: int) -> bool:

@@ -1,6 +1,7 @@
 import hashlib
 import multiprocessing
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -10,7 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from omnirouter.data import files
 from omnirouter.data.files import atomic_dir, atomic_write, digest, write_if_changed
+
+NAMESPACE = re.sub(r"\D", "", os.readlink("/proc/self/ns/pid")) if sys.platform == "linux" else ""
+HERE = f"{socket.gethostname()}.{NAMESPACE}".rstrip(".")
 
 
 def entries(folder: Path) -> list[str]:
@@ -44,7 +49,7 @@ def test_contents_are_on_disk_before_the_new_name_and_the_name_after(
     replace, rename = os.replace, os.rename
 
     def note(path: object) -> str:
-        return str(path).removeprefix(str(tmp_path)).replace(f".{socket.gethostname()}.{os.getpid()}.", ".N.")
+        return str(path).removeprefix(str(tmp_path)).replace(f".{HERE}.{os.getpid()}.", ".N.")
 
     monkeypatch.setattr(os, "fsync", lambda fd: done.append("sync " + note(os.readlink(f"/proc/self/fd/{fd}"))))
     monkeypatch.setattr(os, "replace", lambda a, b: (done.append("rename " + note(b)), replace(a, b)))
@@ -120,7 +125,7 @@ def test_kill_leaves_the_old_and_the_next_run_cleans_up(tmp_path: Path) -> None:
 def test_what_an_unreaped_process_has_left_is_removed(tmp_path: Path) -> None:
     zombie = subprocess.Popen([sys.executable, "-c", ""])
     os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays in the process table
-    stale = tmp_path / f".out.{socket.gethostname()}.{zombie.pid}.tmp"
+    stale = tmp_path / f".out.{HERE}.{zombie.pid}.tmp"
     stale.write_text("half")
     with atomic_write(tmp_path / "out") as file:
         file.write("whole")
@@ -131,34 +136,36 @@ def test_what_an_unreaped_process_has_left_is_removed(tmp_path: Path) -> None:
 def test_what_an_ended_process_has_left_under_another_name_is_removed(tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    host = socket.gethostname()
-    (tmp_path / f".step_15.pt.{host}.{ended.pid}.tmp").write_text("half")
-    (tmp_path / f".folder.{host}.{ended.pid}.old.tmp").mkdir()
-    (tmp_path / f".out.{host}.{os.getpid()}.old.tmp").mkdir()  # as a process had this number that was killed
-    (tmp_path / f".folder.{host}.{ended.pid}.tmp.txt").write_text("the user's")
+    (tmp_path / f".step_15.pt.{HERE}.{ended.pid}.tmp").write_text("half")
+    (tmp_path / f".folder.{HERE}.{ended.pid}.old.tmp").mkdir()
+    (tmp_path / f".out.{HERE}.{os.getpid()}.old.tmp").mkdir()  # as a process had this number that was killed
+    (tmp_path / f".folder.{HERE}.{ended.pid}.tmp.txt").write_text("the user's")
     with atomic_write(tmp_path / "other") as theirs, atomic_write(tmp_path / "out") as file:  # written at once
         theirs.write("whole")
         file.write("whole")
-    assert entries(tmp_path) == [f".folder.{host}.{ended.pid}.tmp.txt", "other", "out"]
+    assert entries(tmp_path) == [f".folder.{HERE}.{ended.pid}.tmp.txt", "other", "out"]
 
 
-def test_what_another_host_is_writing_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same directory, as two hosts of a shared file system see it, where the other's process number is nobody's."""
+@pytest.mark.parametrize("place", [("node2", NAMESPACE), (socket.gethostname(), "7")])
+def test_what_another_host_or_container_is_writing_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: tuple[str, str]
+) -> None:
+    """The same directory, as both see it, where the other's process number is nobody's here."""
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     with monkeypatch.context() as there:
-        there.setattr(socket, "gethostname", lambda: "node2")
+        there.setattr(files, "_where", lambda: ".".join(place))
         there.setattr(os, "getpid", lambda: ended.pid)
         other = atomic_dir(tmp_path / "out")
         (other.__enter__() / "half").write_text("x")
-    with atomic_dir(tmp_path / "out") as folder:
+    with atomic_dir(tmp_path / "out") as folder, atomic_write(tmp_path / "other"):
         (folder / "ours").touch()
-    assert entries(tmp_path) == [f".out.node2.{ended.pid}.tmp", "out"]
+    assert entries(tmp_path) == [f".out.{'.'.join(place)}.{ended.pid}.tmp", "other", "out"]
     with monkeypatch.context() as there:  # it is removed there, once that process has ended
-        there.setattr(socket, "gethostname", lambda: "node2")
+        there.setattr(files, "_where", lambda: ".".join(place))
         with atomic_dir(tmp_path / "out"):
             pass
-    assert entries(tmp_path) == ["out"]
+    assert entries(tmp_path) == ["other", "out"]
 
 
 def test_a_file_that_holds_the_text_already_is_left_alone(tmp_path: Path) -> None:
