@@ -92,8 +92,8 @@ def _swap_in(temporary: Path, path: Path) -> None:
 def _new_temporary(path: Path) -> Path:
     """Return a free name beside `path` for this process, after removing what killed processes left in its directory.
 
-    Whatever its name: a checkpoint, whose turn comes by the clock, may never be written again under it. What was left on
-    another host or in another container stays: whether a process there is still writing cannot be seen from here.
+    Whatever its name: a checkpoint, whose turn comes by the clock, may never be written again under it. What another
+    host or container has left stays: whether a process there is still writing cannot be seen from here.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_name(path)
