@@ -14,9 +14,10 @@ from omnirouter.scoring.tuning import (
     LM_WEIGHTS,
     WORD_SCORES,
     best_trial,
-    edges,
     grid,
     keep_lm,
+    notes,
+    print_unknown,
     trial_table,
     try_weights,
 )
@@ -45,13 +46,14 @@ def main() -> None:
     model, tokenizer = load_experiment(args.exp)
     utterances = read_feature_dir(args.data, args.allow_pipes, model.encoder.config.n_mels)
     searches = grid(args.lm, args.lm_weights, args.word_scores, args.beam_size)
+    print_unknown(args.lm, utterances)
     trials = try_weights(model.to(device), tokenizer, utterances, searches, args.batch_s, on_broken=report)
     best = best_trial(trials)
     keep_lm(args.exp, args.lm, best, args.beam_size, args.data, trials)
     print(trial_table(trials))
     print(f"{args.exp / 'lm'}: lm_weight {best.lm_weight:g}, word_score {best.word_score:g}: {best.errors}")
-    if at_edge := edges(best, trials):
-        print(f"at the edge of what was tried: {', '.join(at_edge)}; try --lm-weights or --word-scores beyond it")
+    for note in notes(best, trials):
+        print(note)
 
 
 def report(utt_id: str, reason: str) -> None:

@@ -129,16 +129,11 @@ class _Searches(Dataset):
 @lru_cache(maxsize=1)
 def _decoder(units: tuple[str, ...], search: Search) -> tuple[Any, Any]:
     """Return flashlight's decoder and its language model, which it needs but does not keep alive."""
-    try:
-        from flashlight.lib.text import decoder as flashlight
-
-        from omnirouter.decoding.beam_lm import TokenLm, load_ngram
-    except ImportError as error:
-        raise UserError(
-            f"beam search lacks a package ({error}): pip install 'omnirouter[lm]', or bash tools/install.sh --extras lm"
-        ) from error
-    ngram = load_ngram(search.lm) if search.lm else None
-    lm = TokenLm(units, ngram, search.lm_weight * math.log(10), search.word_score) if ngram else flashlight.ZeroLM()
+    flashlight, beam_lm = _packages()
+    lm = flashlight.ZeroLM()
+    if search.lm:
+        weight = search.lm_weight * math.log(10)
+        lm = beam_lm.TokenLm(units, beam_lm.load_ngram(search.lm), weight, search.word_score)
     options = flashlight.LexiconFreeDecoderOptions(
         beam_size=search.beam_size,
         beam_size_token=min(search.labels, len(units)),
@@ -150,3 +145,24 @@ def _decoder(units: tuple[str, ...], search: Search) -> tuple[Any, Any]:
     )
     no_silence = -1
     return flashlight.LexiconFreeDecoder(options, lm, no_silence, BLANK, []), lm
+
+
+def unknown_share(lm: Path, texts: Iterable[str]) -> float:
+    """Return the share of the words of transcripts that a language model does not know."""
+    _, beam_lm = _packages()
+    ngram = beam_lm.load_ngram(lm)
+    unknown = [word not in ngram for text in texts for word in text.split()]
+    return sum(unknown) / max(1, len(unknown))
+
+
+def _packages() -> tuple[Any, Any]:
+    """Return flashlight's decoder and `beam_lm`, which imports kenlm; `UserError` without either."""
+    try:
+        from flashlight.lib.text import decoder as flashlight
+
+        from omnirouter.decoding import beam_lm
+    except ImportError as error:
+        raise UserError(
+            f"beam search lacks a package ({error}): pip install 'omnirouter[lm]', or bash tools/install.sh --extras lm"
+        ) from error
+    return flashlight, beam_lm

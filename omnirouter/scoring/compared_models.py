@@ -91,13 +91,19 @@ def read_dev_sets(experiments: Sequence[Path]) -> DevSets:
         if not path.is_file():
             raise UserError(f"{experiment}: no config.yaml; is it an experiment?")
         name = Path(yaml.safe_load(path.read_bytes()).get("inputs", {}).get("dev", "")).name
-        per_utt = experiment / f"decode_{name}" / "score/per_utt"
         names.add(name)
-        if per_utt.is_file():
-            utterances.update(read_references(per_utt).items())
-        else:
+        references = _references(experiment, name)
+        utterances.update(references.items())
+        if not references:
             unscored.append(experiment.name)
     return DevSets(names, utterances, unscored)
+
+
+def _references(experiment: Path, set_name: str) -> dict[str, str]:
+    """Return the transcripts of a set, as any score of it has them, however it was decoded; none without one."""
+    tables = sorted(experiment.glob("decode_*/score/per_utt"))
+    of_set = [path for path in tables if split_name(path.parents[1].name)[0] == set_name]
+    return read_references(of_set[0]) if of_set else {}
 
 
 def read_models(sizes: Sequence[Sequence[Sequence[Path]]], set_name: str) -> list[Model]:

@@ -46,17 +46,22 @@ class Decoding:
 
 
 def find_decoding(name: str, set_name: str | None, exp: Path) -> Path:
-    """Return the decode directory that `name` means: itself, or that of an experiment (a path, or a name in `exp`)."""
+    """Return the decode directory that `name` means: itself, or that of an experiment (a path, or a name in `exp`).
+
+    A folder beside the experiments' may have the name of one, such as the package's: the one with the score is meant.
+    """
     if (Path(name) / "score").is_dir():
         return Path(name)
-    for folder in (Path(name), exp / name):
-        if folder.is_dir():
-            if set_name is None:
-                raise UserError(f"{name}: give the set as --set, or a directory decode_SET with a score")
-            if not (folder / f"decode_{set_name}" / "score").is_dir():
-                raise UserError(f"{folder}: no decode_{set_name}/score; decode and score that set (stages 5 and 6)")
+    folders = [folder for folder in dict.fromkeys((Path(name), exp / name)) if folder.is_dir()]
+    if not folders:
+        raise UserError(f"{name}: neither a directory with a score, nor an experiment, nor a name in {exp}")
+    if set_name is None:
+        raise UserError(f"{name}: give the set as --set, or a directory decode_SET with a score")
+    for folder in folders:
+        if (folder / f"decode_{set_name}" / "score").is_dir():
             return folder / f"decode_{set_name}"
-    raise UserError(f"{name}: neither a directory with a score, nor an experiment, nor a name in {exp}")
+    looked = ", ".join(map(str, folders))
+    raise UserError(f"{looked}: no decode_{set_name}/score; decode and score that set (stages 5 and 6)")
 
 
 def read_decodings(paths: Sequence[Path], rate: str) -> Decoding:

@@ -15,7 +15,7 @@ from omnirouter.data.dataset import FeatureUtterance, ordered_batches
 from omnirouter.data.errors import UserError
 from omnirouter.data.files import atomic_dir
 from omnirouter.data.tokenizer import Tokenizer
-from omnirouter.decoding.beam import Search, search_all
+from omnirouter.decoding.beam import Search, search_all, unknown_share
 from omnirouter.decoding.posteriors import posteriors
 from omnirouter.models.ctc import CtcModel
 from omnirouter.scoring.wer import ErrorCounts, word_errors
@@ -23,6 +23,8 @@ from omnirouter.scoring.wer import ErrorCounts, word_errors
 LM_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
 WORD_SCORES = (0.0, 1.0, 2.0)
 FOLDER, NGRAM, WEIGHTS = "lm", "ngram", "weights.json"
+MOST_UNKNOWN = 0.5
+"""Share of a set's words: where more are unknown, the language model is of another language, case or spelling."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,26 @@ def edges(best: Trial, trials: Sequence[Trial]) -> list[str]:
         if len(tried) > 1 and (value == tried[-1] or at_lowest):
             found.append(f"{name} {value:g}")
     return found
+
+
+def notes(best: Trial, trials: Sequence[Trial]) -> list[str]:
+    """Say where the language model is of no use, and where weights beyond those tried may be better."""
+    found = []
+    if best.lm_weight == 0 and any(trial.lm_weight for trial in trials):
+        found.append("lm_weight 0 is best: this language model does not help")
+    if at_edge := edges(best, trials):
+        found.append(
+            f"at the edge of what was tried: {', '.join(at_edge)}; try --lm-weights or --word-scores beyond it"
+        )
+    return found
+
+
+def print_unknown(lm: Path, utterances: Sequence[FeatureUtterance]) -> None:
+    """Print the share of the words of a set that a language model does not know; warn where it is most of them."""
+    share = unknown_share(lm, (utterance.text for utterance in utterances))
+    print(f"{lm}: {share:.1%} of the words of the set unknown to it")
+    if share > MOST_UNKNOWN:
+        print(f"warning: {lm} does not know most words: are they in the case of the transcripts?", file=sys.stderr)
 
 
 def trial_table(trials: Sequence[Trial]) -> str:

@@ -23,10 +23,12 @@ from omnirouter.models.ctc import CtcModel
 
 METRICS = {"step": 1, "ctc_loss": 3.0, "balance_loss": 2.0, "routing": {"1": {"load": [0.5, 0.5], "entropy": 0.6}}}
 
+KINDS = ("silence", "phone", "unit", "speaker")
+
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """A set of four utterances with features and transcripts."""
+    """A set of four utterances with features, transcripts and phones."""
     folder = tmp_path / "data" / "test"
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -35,6 +37,7 @@ def data_dir(tmp_path: Path) -> Path:
     (folder / "utt2num_frames").write_text("".join(f"{key} {len(x)}\n" for key, x in matrices.items()))
     (folder / "text").write_text("".join(f"{key} ab {'!' if key == 'u3' else 'b'}\n" for key in matrices))
     (folder / "utt2spk").write_text("".join(f"{key} s{i % 2}\n" for i, key in enumerate(matrices)))
+    (folder / "phones.ctm").write_text("".join(f"{key} 1 0.000 0.400 AA\n{key} 1 0.400 0.100 B\n" for key in matrices))
     return folder
 
 
@@ -76,6 +79,9 @@ def test_from_stage_7_to_the_figures_of_several_experiments(data_dir: Path, tmp_
     assert names(one, ".png") == figures and names(one, ".json") == {*figures, "routing"}
     assert [word["text"] for word in json.loads((one / "fig2_u0.json").read_text())["words"]] == ["ab", "b"]
     assert json.loads((one / "fig2_u3.json").read_text())["words"] == []
+    hearing = json.loads((one / "hearing.json").read_text())
+    assert {kind: len(measured["layers"]) for kind, measured in hearing.items()} == dict.fromkeys(KINDS, 3)
+    assert {kind: hearing[kind]["values"] for kind in ("phone", "speaker")} == {"phone": 2, "speaker": 2}
 
     output = tmp_path / "figures"
     output.mkdir()
@@ -85,7 +91,12 @@ def test_from_stage_7_to_the_figures_of_several_experiments(data_dir: Path, tmp_
     several = {"fig2_u0", "fig2_u3", "fig4_contingency", "fig5_cramers_v", "fig6_training_loss"}
     several |= {"hearing", "load", "routing_in_training"}
     assert names(output, ".png") == names(output, ".json") == several
-    assert json.loads((output / "fig2_u0.json").read_text())["experiments"].keys() == {"switch", "omnirouter"}
+    of_one, of_several = (json.loads((folder / "fig2_u0.json").read_text()) for folder in (one, output))
+    assert of_several["experiments"].keys() == {"switch", "omnirouter"}
+    assert [phone["text"] for phone in of_one["phones"]] == ["AA", "B"]
+    assert {of: of_several[of] for of in ("words", "phones")} == {of: of_one[of] for of in ("words", "phones")}
+    both = json.loads((output / "hearing.json").read_text())
+    assert both.keys() == {"switch", "omnirouter"} and both["switch"] == hearing
     before = files(output)
     write_comparison(exps.values(), "test", output)
     assert files(output) == before and before["mine.txt"] == b"stays"

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from omnirouter.analysis import random_routing
 from omnirouter.analysis.random_routing import RandomRouting, Rerouted, measure
 from omnirouter.data.dataset import Batch, FeatureUtterance
 from omnirouter.data.errors import UserError
@@ -125,6 +126,16 @@ def test_points_count_errors_against_the_decoding_without(model: CtcModel, tmp_p
     for point in points:
         assert point.wer == pytest.approx(100 * point.errors / 9)
         assert point.change_percent == pytest.approx(100 * (point.errors - points[0].errors) / points[0].errors)
+
+
+def test_errors_are_counted_as_the_headline_says(model: CtcModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whisper's normaliser writes both transcripts and hypotheses as 53."""
+    texts, hypotheses = {"u0": "FIVE THREE", "u1": "53"}, {"u0": "53", "u1": "FIVE THREE"}
+    monkeypatch.setattr(random_routing, "greedy_decode", lambda *_: [hypotheses])
+    utterances = [FeatureUtterance(key, "", 80, text) for key, text in texts.items()]
+    for headline, words, errors in (("raw", 3, 4), ("whisper", 2, 0)):
+        (point,) = measure(model, None, utterances, [0.0], [0], RandomRouting(0.0), headline)
+        assert (point.words, point.errors) == (words, errors)
 
 
 def test_what_has_no_single_expert_is_refused(model: CtcModel) -> None:

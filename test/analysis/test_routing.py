@@ -2,17 +2,21 @@
 
 import itertools
 import json
-from dataclasses import asdict
+import math
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from omnirouter.analysis.routing import analyse_routing, routing_json, token_energy_db
+from omnirouter.analysis.matching import v_matrix
+from omnirouter.analysis.routing import analyse_routing, routing_json, routing_table, token_energy_db
 from omnirouter.data.dataset import Batch
 from omnirouter.data.errors import UserError
 from omnirouter.models.config import ModelConfig
-from omnirouter.models.ctc import CtcModel
+from omnirouter.models.ctc import CtcModel, CtcOutput
+from omnirouter.models.router import Routing
 
 
 def test_figures_of_a_set_do_not_depend_on_its_batches() -> None:
@@ -35,6 +39,45 @@ def test_figures_of_a_set_do_not_depend_on_its_batches() -> None:
         assert np.array_equal(a, b)
     assert with_batch.assignments.offsets.tolist() == [0, 20, 35, 43, 48]
     assert with_batch.energy_db_T == pytest.approx(alone.energy_db_T)
+
+
+class GivenRouting(CtcModel):
+    """Says that its tokens, of two experts a layer, went where it is told, and how surely in each layer."""
+
+    experts_LT: Tensor
+    probs_L: list[float]
+
+    def forward(self, features: Tensor, lengths: list[int], with_routing: bool = False) -> CtcOutput:
+        output = super().forward(features, lengths, with_routing)
+        routing = {}
+        for layer, (prob, chosen_T) in enumerate(zip(self.probs_L, self.experts_LT, strict=True)):
+            chosen_T1 = chosen_T.unsqueeze(1)
+            probs_TN = torch.full((len(chosen_T), 2), 1 - prob).scatter(1, chosen_T1, prob)
+            routing[layer] = Routing(probs_TN, chosen_T1, probs_TN.gather(1, chosen_T1))
+        return replace(output, routing=routing)
+
+
+def test_the_figures_by_hand() -> None:
+    model = GivenRouting(ModelConfig(layers=3, dim=32, heads=2, ffn_dim=32, experts=2, encoder="switch"), 5).eval()
+    # V of 2 x 2 counts is |ad - bc| over the root of the product of their margins: 4 * 2 / sqrt(6 * 2 * 4 * 4) = 0.577
+    # of the two lower layers; the third has the experts of the second exchanged, V = 1
+    model.experts_LT = torch.tensor([[0, 0, 0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0, 0, 0]])
+    model.probs_L = [0.75, 0.6, 0.9]
+    routing = analyse_routing(model, [Batch(["a"], torch.randn(1, 32, 80), [32], torch.zeros(0), [0])])
+    rows = routing_json(routing.layers)["layers"]
+    entropies = [-p * math.log(p) - (1 - p) * math.log(1 - p) for p in model.probs_L]
+    assert [row["layer"] for row in rows] == [1, 2, 3]
+    assert [row["load"] for row in rows] == [[0.75, 0.25], [0.5, 0.5], [0.5, 0.5]]
+    assert [row["entropy"] for row in rows] == pytest.approx(entropies)
+    assert [row["top1_prob"] for row in rows] == pytest.approx(model.probs_L)
+    agreements = [row["cramers_v"] for row in rows]
+    assert agreements[0] is None and agreements[1:] == pytest.approx([3**-0.5, 1])
+    assert agreements[1:] == pytest.approx(np.diagonal(v_matrix(routing.assignments), 1))
+    assert [line.split() for line in routing_table(routing.layers).splitlines()[1:]] == [
+        ["1", "75.0", "25.0", "0.562", "0.750"],
+        ["2", "50.0", "50.0", "0.673", "0.600", "0.577"],
+        ["3", "50.0", "50.0", "0.325", "0.900", "1.000"],
+    ]
 
 
 def test_where_all_tokens_go_to_one_expert_there_is_no_agreement() -> None:

@@ -81,6 +81,8 @@ def test_a_language_model_is_estimated_tuned_and_used(exp: Path, data_dir: Path,
         "tune_lm", "--exp", exp, "--data", data_dir, "--lm", arpa, "--lm-weights", 0.5, 1, "--word-scores", 9, 12,
         "--beam-size", 20,
     )  # fmt: skip
+    assert f"{arpa}: 0.0% of the words of the set unknown" in printed
+    assert "at the edge of what was tried: " in printed  # of two values, either is
     kept = json.loads((exp / "lm/weights.json").read_text())
     assert len(kept["trials"]) == 4 and kept["dev_wer_percent"] == min(trial[2] for trial in kept["trials"])
     assert kept["beam_size"] == 20

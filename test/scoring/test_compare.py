@@ -34,6 +34,21 @@ def test_paths_and_names_mean_the_same(decode: Decode, tmp_path: Path) -> None:
     assert compare([str(a / "decode_test")], [str(b / "decode_test")], None, tmp_path, "wer") == wanted
 
 
+def test_a_folder_with_an_experiments_name_does_not_stand_for_it(
+    decode: Decode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exp = decode("omni", "01" * 6).parent
+    decode("dense", "1" * 12)
+    wanted = compare(["omni"], ["dense"], "test", exp, "wer")
+    (tmp_path / "omni").mkdir()  # as the package's omnirouter/ at the top of a clone
+    monkeypatch.chdir(tmp_path)
+    assert compare(["omni"], ["dense"], "test", exp, "wer") == wanted
+    with pytest.raises(UserError, match=f"^omni, {exp}/omni: no decode_dev/score; decode"):
+        compare(["omni"], ["dense"], "dev", exp, "wer")
+    with pytest.raises(UserError, match="^omni: give the set as --set"):
+        compare(["omni"], ["dense"], None, exp, "wer")
+
+
 def test_other_rates(decode: Decode) -> None:
     exp = decode("dense", "1" * 12).parent
     decode("omni", "0" * 12)

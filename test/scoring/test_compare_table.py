@@ -178,6 +178,8 @@ def test_columns_of_seeds_and_of_one_kind(decode: Decode, tmp_path: Path) -> Non
     # s.d. of two 25 apart: 17.68, an error of 12.5, times 12.706 at one degree of freedom: 158.83; it does not differ
     assert test[3] == "37.50 [37.50, 37.50], seeds [-121.33, 196.33]"
     assert test[4] == "12.50 [12.50, 12.50], seeds [-146.33, 171.33]"
+    reduction = next(cells(line) for line in text.splitlines() if line.startswith("| mean relative"))
+    assert reduction[-1] == "66.7 %", "of the means over the seeds"
     # 25 and 50, 0 and 25: an error of 17.68, so t = 1.414 at two degrees of freedom
     row = next(cells(line) for line in text.splitlines() if line.startswith("| test | omnirouter"))
     assert row[3] == "-25.00" and row[-1] == "0.29"
@@ -205,6 +207,20 @@ def test_sets_that_share_utterances_with_dev_are_marked_and_in_no_mean(decode: D
     assert rows[2][-1] == "25.0 %"  # of 0 and 50
     assert "- Known by name only, without scores on it, is the dev set of: dense." in text
     assert "| dev_clean (dev) | omnirouter, 2 experts, 2.00M | dense, 2.00M | -25.00 |" in text
+
+
+@pytest.mark.parametrize("way", ["beam", "lm"])
+def test_dev_sets_are_known_by_beam_search_alone(decode: Decode, tmp_path: Path, way: str) -> None:
+    exp = tmp_path / "exp"
+    sets = {"test": (REFERENCE, "2222", "1111"), "dev_clean": (DEV, "1111", "0000"), "dev": (DEV, "1111", "0000")}
+    for set_name, (reference, *errors) in sets.items():
+        for name, digits in zip(("dense", "omni"), errors, strict=True):
+            decode(name, digits * 3, f"{set_name}_{way}", reference)
+    text = write_comparison([[[exp / "dense"], [exp / "omni"]]], "raw", exp / "COMPARE.md")
+    rows = [cells(line) for line in text.splitlines()[4:8]]
+    assert rows[0][0] == f"test ({way})" and rows[1][-1] == "50.0 %"
+    assert {row[0] for row in rows[2:]} == {f"dev ({way}) (dev)", f"dev_clean ({way}) (dev)"}
+    assert "Known by name only" not in text
 
 
 def test_without_a_common_test_set_there_is_no_table(decode: Decode, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import soundfile
 
 from omnirouter.analysis.report.audio import outline, write_sounds
 from omnirouter.analysis.report.curves import make_series, read_curves
+from omnirouter.analysis.report.overview import most_experts
 from omnirouter.analysis.report.scripts import characters, letters, write_script
 from omnirouter.data.datadir import Utterance
 from omnirouter.data.errors import UserError
@@ -46,6 +47,14 @@ def test_curves_of_dense_and_routed_trainings(tmp_path, make_experiment, tiny_da
     assert curves["Cramér's"][1] == {"x": [10, 20, 30], "y": [0.3, 0.3, 0.3]}
     of_dense = [(curve["title"].split()[0], curve["log"]) for curve in read_curves(paths[:1])]
     assert of_dense == [("CTC", True), ("Word", False)]  # a rate of zero has no logarithm
+
+
+def test_most_experts_are_those_of_any_layer_named_or_loaded():
+    sets = [{"layers": [None, {"names": 3}]}, {"layers": [{"names": 2}, None]}]
+    routing = [[None, [{"load": [1.0, 0.0]}, {"load": [0.25] * 4}]], [[{"load": [1.0]}], None]]
+    assert most_experts(sets, routing) == 4 and most_experts(sets, [[None]]) == 3
+    assert most_experts([{"layers": [{"names": 5}]}], routing) == 5
+    assert most_experts([{"layers": [None]}], [[None]]) == 0
 
 
 def test_thinned_curves_are_means_of_neighbours():
