@@ -22,7 +22,7 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 import soundfile
@@ -30,6 +30,9 @@ import soundfile
 from omnirouter.data.files import atomic_dir
 from omnirouter.data.index import Index, open_index
 from omnirouter.data.tokenizer import Tokenizer, train_tokenizer
+
+if TYPE_CHECKING:  # PyTorch is imported only where it is needed: the stages of the tables are measured without it
+    from omnirouter.training.config import ExperimentConfig
 
 RATE_HZ, HOUR_S, RECORDINGS = 16000, 3600, 4
 BLOCK = 100_000
@@ -47,7 +50,7 @@ def make(folder: Path, utterances: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, rng.integers(-99, 99, HOUR_S * RATE_HZ, dtype=np.int16), RATE_HZ)
     syllables = [a + b for a in "BDFGKLMNPRSTVZ" for b in "AEIOU"]
-    words = ["".join(rng.choice(syllables, rng.integers(1, 4))) for _ in range(5000)]
+    words = np.array(["".join(rng.choice(syllables, rng.integers(1, 4))) for _ in range(5000)])
     sentences = [" ".join(rng.choice(words, rng.integers(5, 75))) for _ in range(10_000)]
     train_tokenizer(sentences, "bpe", 2000, folder / "lang")
     with atomic_dir(folder / "data") as data:
@@ -107,14 +110,13 @@ def run_stage(folder: Path, stage: str) -> None:
 
 def measure(folder: Path, workers: int) -> None:
     """Build the index, then start twice in processes of their own, and print what each start costs."""
-    from omnirouter.data.features import FeatureConfig
     from omnirouter.training.selection import add_drawn_stats
 
     started_s, indexed_s = time.monotonic(), []
 
     def complete(index: Index) -> None:
         indexed_s.append(time.monotonic() - started_s)
-        add_drawn_stats(index, FeatureConfig().stats_h)
+        add_drawn_stats(index, _config(workers))
 
     index = open_index(folder / "data", folder / "lang", complete=complete)
     total_s = time.monotonic() - started_s
@@ -134,19 +136,13 @@ def start_training(folder: Path, workers: int, start: str) -> None:
 
     from omnirouter.data.dataset import training_batches
     from omnirouter.data.features import FeatureStats
-    from omnirouter.data.sampler import BatchConfig, BucketSampler, Position
-    from omnirouter.models.config import ModelConfig
-    from omnirouter.training.config import ExperimentConfig, TrainingConfig
+    from omnirouter.data.sampler import BucketSampler, Position
     from omnirouter.training.experiment import Inputs, build_model
     from omnirouter.training.selection import open_training_data
     from omnirouter.training.trainer import make_optimizer
 
     torch.set_num_threads(1)
-    config = ExperimentConfig(
-        model=ModelConfig(layers=2, dim=64, heads=2, ffn_dim=128),
-        batch=BatchConfig(max_batch_s=1575, buckets=100),
-        training=TrainingConfig(workers=workers),
-    )
+    config = _config(workers)
     exp = folder / "exp"
     exp.mkdir(exist_ok=True)
     if not (exp / "lang").exists():
@@ -176,6 +172,19 @@ def start_training(folder: Path, workers: int, start: str) -> None:
         flush=True,
     )
     del batches  # ends the workers
+
+
+def _config(workers: int) -> "ExperimentConfig":
+    """A small model with the paper's batches."""
+    from omnirouter.data.sampler import BatchConfig
+    from omnirouter.models.config import ModelConfig
+    from omnirouter.training.config import ExperimentConfig, TrainingConfig
+
+    return ExperimentConfig(
+        model=ModelConfig(layers=2, dim=64, heads=2, ffn_dim=128),
+        batch=BatchConfig(max_batch_s=1575, buckets=100),
+        training=TrainingConfig(workers=workers),
+    )
 
 
 def _memory_mb(pid: int | str, kind: str) -> float:

@@ -1,10 +1,11 @@
 """What is timed side by side computes the same: values and gradients of every peer against ours."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
-from bench import moe_ffn
+from bench import moe_ffn, timing
 from bench.ffn_peers import GroupedMm, HuggingFace, MaskedLoop, OneHot, Ours, Undispatched
 from bench.moe_ffn import AGAIN, Case, Result, _cases, make_layers, targets
 from bench.settings import Settings
@@ -79,6 +80,33 @@ def test_the_papers_widths_are_timed(device: str, most: int) -> None:
     assert {case.dim for case in cases} == {192, 512, 768, 1024}
     assert {(case.experts, case.ffn_dim) for case in cases if case.dim > 512} == {(2, 4096)}  # Tables II and III
     assert max(case.tokens for case in cases if case.dim > 512) == most
+
+
+def test_the_table_by_a_clock_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, timed_pass = [0.0], moe_ffn._pass
+
+    def pass_taking_time(layer: nn.Module, *args: Any) -> Callable[[], None]:
+        def work() -> None:
+            computed()
+            clock[0] += {"FeedForward": 1.0, "Ours": 1.1, "Undispatched": 0.5}.get(type(layer).__name__, 2.2)
+
+        computed = timed_pass(layer, *args)
+        return work
+
+    cases = [Case(32, 48, 4, 64, skewed, backward) for skewed in (False, True) for backward in (False, True)]
+    monkeypatch.setattr(moe_ffn, "_cases", lambda _: cases)
+    monkeypatch.setattr(moe_ffn, "_pass", pass_taking_time)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+    (report,) = moe_ffn.run(Settings(torch.device("cpu"), repeats=2, quick=True, corpus=None, configs=[]))
+    rows = [dict(zip(report.header, row, strict=True)) for row in report.rows]
+    assert [(row["load"], row["pass"]) for row in rows] == [(case.load, case.passes) for case in cases]
+    for row, case in zip(rows, cases, strict=True):
+        assert (row["D / F"], row["tokens"], row["N"], row["dense ms"]) == ("32 / 48", "64", "4", "1000.0")
+        assert row["ours / dense"] == "1.10 [1.10, 1.10]" and row["ours / ours"] == "1.00 [1.00, 1.00]"
+        assert row["undispatched / dense"] == "0.50 [0.50, 0.50]" and row["masked loop / dense"][:4] == "2.20"
+        assert row["one-hot / dense"][:4] == ("–" if case.skewed else "2.20")  # 4 x 58 places for 64 tokens
+    # What costs no dispatch is no peer: the slowest of these is twice as slow as ours.
+    assert [(target.holds, round(target.measured, 2)) for target in report.targets] == [(True, 1.1), (True, 2.0)]
 
 
 def test_ours_is_timed_twice_in_each_round(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from bench import decode, fbank, sampler, score, step, synthetic, train_outside, train_step
+from bench import decode, fbank, sampler, score, step, synthetic, train_outside
 from bench.settings import Settings, machine
-from bench.timing import Spread
 
 from omnirouter.data.dataset import make_batch, read_feature_dir
 from omnirouter.data.fbank import fbank as our_fbank
@@ -108,15 +107,6 @@ def test_the_blank_gets_its_share_of_tokens() -> None:
     assert (best == 0).float().mean().item() == pytest.approx(decode.BLANK_SHARE, abs=0.01)
 
 
-def test_models_on_a_cpu_are_a_quarter_of_the_papers(settings: Settings) -> None:
-    models = train_step._models(dataclasses.replace(settings, quick=False))
-    assert {"dense_84m", "omnirouter_8_512", "switch_2_1024"} <= models.keys()
-    assert not models.keys() & {"base", "dense", "switch", "omnirouter"}  # these only name one of the others
-    model = models["omnirouter_8_512"].model
-    assert (model.dim, model.heads, model.ffn_dim, model.layers, model.experts) == (128, 8, 1024, 4, 8)
-    assert models["dense_84m"].batch.max_batch_s == step.CPU_BATCH_S
-
-
 def test_a_bare_step_is_that_of_adamw_on_the_training_loss() -> None:
     config = ExperimentConfig(model=dataclasses.replace(TINY, dropout=0.0, attention_dropout=0.0))
     torch.manual_seed(0)
@@ -128,30 +118,6 @@ def test_a_bare_step_is_that_of_adamw_on_the_training_loss() -> None:
         moved = (parameter.detach() - before[name]).abs().max().item()
         # Adam's first step is the learning rate times the gradient's sign.
         assert parameter.grad is not None and (not parameter.grad.any() or moved == pytest.approx(1e-3, rel=0.05)), name
-
-
-def test_flops_of_a_batch_are_those_of_its_valid_tokens() -> None:
-    batch = make_batch(["a", "b"], [np.zeros((403, 80), np.float32), np.zeros((80, 80), np.float32)], [[1], [1]])
-    input_, attention, ffn, router, output = 2 * 320 * 32, 2 * 8 * 32**2, 2 * 4 * 32 * 64, 2 * 2 * 32 * 3, 2 * 32 * 50
-    wanted = 120 * (input_ + attention + ffn + router + output) + 2 * 4 * 32 * (100**2 + 20**2)
-    assert train_step.batch_flops(TINY, 50, [batch]) == wanted
-
-
-def test_targets_of_a_gpu_by_hand() -> None:
-    def result(name: str, experts: int, of_dense: float, mfu: float) -> train_step.Result:
-        return train_step.Result(name, ("1", "1"), experts, 9.0, Spread(*[of_dense] * 5), mfu)
-
-    results = [
-        result("dense_84m", 0, 1.0, 0.31),
-        result("dense_200m", 0, 1.0, 0.39),
-        result("switch_4_512", 4, 0.1, 0.1),
-    ]
-    results += [result("switch_8_512", 8, 0.9, 0.2), result("omnirouter_8_512", 8, 0.84, 0.2)]
-    assert [str(target).split(" (")[0] for target in train_step.targets(results)] == [
-        "missed: speed of 8 experts / dense ≥ 0.85: 0.84",
-        "holds: MFU of dense_84m ≥ 0.3: 0.31",
-        "missed: MFU of dense_200m ≥ 0.4: 0.39",
-    ]
 
 
 @pytest.mark.parametrize(("device", "bf16"), [("cpu", False), ("cuda", True)])

@@ -5,6 +5,7 @@ import functools
 import random
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,17 @@ from omnirouter.models.config import ModelConfig
 from omnirouter.models.ctc import CtcModel
 from omnirouter.models.packing import Packing
 from omnirouter.training.config import ExperimentConfig, TrainingConfig
+from omnirouter.training.experiment import Inputs
+from omnirouter.training.run import train
 from omnirouter.training.step import StepGradient
+from omnirouter.training.trainer import Trainer
+
+CPU = torch.device("cpu")
 
 
-def experiment(encoder: str = "omnirouter", **training: Any) -> ExperimentConfig:
+def experiment(moe_every: int = 1, **training: Any) -> ExperimentConfig:
     model = ModelConfig(
-        encoder=encoder, layers=2, dim=32, heads=2, ffn_dim=48, experts=3, dropout=0.0, attention_dropout=0.0
+        layers=2, dim=32, heads=2, ffn_dim=48, experts=3, moe_every=moe_every, dropout=0.0, attention_dropout=0.0
     )
     return ExperimentConfig(model=model, training=TrainingConfig(batches_per_step=1, **training))
 
@@ -96,18 +102,25 @@ def fresh() -> Iterator[None]:
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("encoder", ["dense", "omnirouter"])
-def test_other_lengths_and_batch_sizes_are_not_compiled_again(
-    monkeypatch: pytest.MonkeyPatch, fresh: None, encoder: str
-) -> None:
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch, fresh: None) -> Iterator[list[int]]:
+    """Has an entry for each graph that is compiled: as by torch.compile itself, but for its slow C++ compiler.
+
+    Whatever would be compiled more often than allowed is an error, and without more being allowed, so is twice.
+    """
     traced: list[int] = []
 
-    def backend(*graph: Any) -> Any:  # as torch.compile's own, but for the slow C++ compiler
+    def backend(*graph: Any) -> Any:
         traced.append(1)
         return torch._dynamo.lookup_backend("aot_eager")(*graph)
 
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
-    compiled, plain = Step(experiment(encoder, compile=True)), Step(experiment(encoder))
+    with torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=True):
+        yield traced
+
+
+def test_other_lengths_and_batch_sizes_are_not_compiled_again(traced: list[int]) -> None:
+    compiled, plain = (Step(experiment(moe_every=2, compile=compile)) for compile in (True, False))
     for lengths in ([44, 90, 61], [90, 90], [70]):  # padded, not padded, a single utterance
         torch.testing.assert_close(compiled(lengths), plain(lengths), rtol=1e-4, atol=1e-5)
     assert traced
@@ -118,6 +131,29 @@ def test_other_lengths_and_batch_sizes_are_not_compiled_again(
             for shape in (lengths, [lengths[0]] * 3):
                 torch.testing.assert_close(compiled(shape), plain(shape), rtol=1e-4, atol=1e-5)
     assert compiled.model.state_dict().keys() == plain.model.state_dict().keys()
+
+
+def test_a_compiled_training_is_gone_on_with_bit_for_bit(
+    tmp_path: Path, inputs: Inputs, config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch, traced: list[int]
+) -> None:
+    training = dataclasses.replace(config.training, compile=True, max_steps=4, valid_every=2, log_every=1)
+    config, train_step = dataclasses.replace(config, training=training), Trainer._train_step
+
+    def killed(self: Trainer, *arguments: Any) -> None:
+        if self.step == 3:
+            raise RuntimeError("killed")
+        train_step(self, *arguments)
+
+    train(tmp_path / "whole", config, inputs, CPU)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_train_step", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            train(tmp_path / "resumed", config, inputs, CPU)
+    train(tmp_path / "resumed", config, inputs, CPU)
+    assert traced
+    whole, resumed = (torch.load(tmp_path / exp / "model.pt", weights_only=True) for exp in ("whole", "resumed"))
+    assert whole.keys() == CtcModel(config.model, 12).state_dict().keys()  # as they would be if not compiled
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile has no C++ compiler here")

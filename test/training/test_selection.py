@@ -26,7 +26,13 @@ from omnirouter.training import selection
 from omnirouter.training.config import ExperimentConfig, TrainingConfig
 from omnirouter.training.experiment import Inputs
 from omnirouter.training.run import train
-from omnirouter.training.selection import check_units, open_stats, open_training_data, select_trainable
+from omnirouter.training.selection import (
+    add_drawn_stats,
+    check_units,
+    open_stats,
+    open_training_data,
+    select_trainable,
+)
 
 CONFIG = ExperimentConfig(batch=BatchConfig(min_utterance_s=0.05, max_utterance_s=20, max_batch_s=20))
 
@@ -165,9 +171,11 @@ def test_other_rows_of_a_small_set_have_statistics_of_their_own(inputs: Inputs) 
 
 
 def test_a_drawn_part_is_the_same_for_any_seed_and_bounds_and_is_taken_with_the_index(
-    tmp_path: Path, inputs: Inputs, taken: list[list[int]]
+    tmp_path: Path, inputs: Inputs, taken: list[list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is computed before the index takes its place: what follows has it, the first training included."""
+    there: list[int] = []
+    monkeypatch.setattr(selection, "check_units", lambda *_: there.append(len(taken)))  # comes after the index
     (tmp_path / "exp").mkdir()
     (tmp_path / "exp/lang").symlink_to(inputs.lang)
     means = []
@@ -180,8 +188,14 @@ def test_a_drawn_part_is_the_same_for_any_seed_and_bounds_and_is_taken_with_the_
         data, stats = open_training_data(tmp_path / "exp", config, inputs)
         means.append(stats.mean)
         assert len(taken) == 1 and stats.frames >= 900
+    assert there == [1] * 4
     assert len(data) < 60 and all(np.array_equal(mean, means[0]) for mean in means)
     assert len(list(open_index(inputs.train, inputs.lang).folder.glob("stats_*.json"))) == 1
+
+
+def test_of_a_small_set_no_part_is_drawn_with_the_index(inputs: Inputs, taken: list[list[int]]) -> None:
+    add_drawn_stats(open_index(inputs.train, inputs.lang), CONFIG)
+    assert not taken
 
 
 def test_of_several_processes_one_computes_the_statistics(inputs: Inputs, in_processes: Callable[..., list]) -> None:

@@ -1,12 +1,20 @@
-"""How the dev set is shared out among processes."""
+"""How the dev set is decoded while training, and shared out among processes."""
 
+import dataclasses
+import functools
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from omnirouter.data.dataset import read_feature_dir
+from omnirouter.data.tokenizer import Tokenizer
+from omnirouter.models.ctc import CtcModel
 from omnirouter.training import validation
+from omnirouter.training.config import ExperimentConfig
 from omnirouter.training.experiment import Inputs
+from omnirouter.training.parallel import compile_blocks
 
 
 @pytest.mark.parametrize("max_batch_s", [1.0, 2.5, 3.0, 100.0])
@@ -27,3 +35,20 @@ def test_each_batch_is_decoded_as_by_one_process_and_all_have_as_many(
     assert {len(share) for share in shares} == {-(-len(wanted) // ranks)}
     if max_batch_s == 1.0:
         assert len(wanted) > 5
+
+
+def test_compiled_blocks_decode_the_dev_set_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, inputs: Inputs, config: ExperimentConfig
+) -> None:
+    def backend(*_: Any) -> None:
+        raise AssertionError("is compiled")
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    tokenizer, dev = Tokenizer(inputs.lang), read_feature_dir(inputs.dev)
+    model = CtcModel(config.model, len(tokenizer.tokens))
+    wanted = validation.dev_errors(model, tokenizer, dev, config.training)
+    compile_blocks(model)
+    training = dataclasses.replace(config.training, compile=True)
+    assert validation.dev_errors(model, tokenizer, dev, training) == wanted
+    with pytest.raises(Exception, match="is compiled"):  # as training calls them
+        validation.dev_errors(model, tokenizer, dev, config.training)

@@ -26,6 +26,8 @@ LEAST_MFU = {"dense_84m": 0.30, "dense_200m": 0.40}
 BACKWARD = 2
 """FLOPs of the backward pass, in forward passes."""
 PEAK_SIZE = 8192
+QUICK = ("dense_84m", "omnirouter_8_512")
+"""What --quick times: of one width, since a mixture is compared with the dense model of its width."""
 
 Models = dict[str, ExperimentConfig]
 
@@ -37,10 +39,8 @@ def run(settings: Settings) -> list[Report]:
 
 def _models(settings: Settings) -> Models:
     """The configurations to time, by name; those that only name another one are left out."""
-    paths = settings.configs or [path for path in sorted(CONFIGS.glob("*_*.yaml"))]
-    models = {path.stem: load_config(path) for path in paths}
-    if settings.quick:
-        models = dict(list(models.items())[:2])
+    standard = [CONFIGS / f"{name}.yaml" for name in QUICK] if settings.quick else sorted(CONFIGS.glob("*_*.yaml"))
+    models = {path.stem: load_config(path) for path in settings.configs or standard}
     return models if settings.device.type == "cuda" else {name: scaled(config) for name, config in models.items()}
 
 
