@@ -37,8 +37,8 @@ setup(
         "sentencepiece>=0.2",
         "soundfile>=0.12",
         "threadpoolctl>=3.2",
-        "torch>=2.5",
-        "torchaudio>=2.5",
+        "torch>=2.7",  # fully_shard, set_stance, recompile_limit
+        "torchaudio>=2.7",
         "tqdm>=4.66",
         "whisper-normalizer==0.1.15",  # scoring/normalize.py takes out the four rules that it adds to Whisper's
     ],
