@@ -10,6 +10,9 @@ With several GPUs, one process for each, on one machine, or on M machines with t
 HOST is one of the machines; all have to see the data and the experiment directory under the same paths. With
 --max-restarts R, torchrun starts training again from its last checkpoint when a process has died; the variable keeps it
 from giving the new processes the addresses of the dead ones.
+
+What run.sh adds by itself has to be given here, --variant above all: it chooses the schedule for the part of a corpus,
+such as small of Libriheavy or 100 of LibriSpeech; without it, training takes the schedule of the whole.
 """
 
 import argparse
@@ -40,7 +43,9 @@ def main() -> None:
     parser.add_argument("--lang-text", type=Path, help="transcripts; one that was learned from others is refused")
     parser.add_argument("--exp", type=Path, required=True, help="experiment directory")
     parser.add_argument("--init", type=Path, help="experiment directory whose weights to start from")
-    parser.add_argument("--restart", action="store_true", help="delete the experiment directory and begin anew")
+    parser.add_argument(
+        "--restart", action="store_true", help="delete the experiment, but for leave_out, and begin anew"
+    )
     parser.add_argument(
         "--allow-pipes", action="store_true", help="run the shell commands of wav.scp lines ending in |"
     )

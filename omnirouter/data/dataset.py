@@ -139,6 +139,11 @@ class TrainingData(Dataset):
         """Hours of audio."""
         return int(self.frames.sum(dtype=np.int64)) / FRAMES_PER_S / 3600
 
+    @property
+    def left_out(self) -> list[str]:
+        """Ids of the utterances that batches are to lack, sorted."""
+        return [self._index.utt_id(row) for row in sorted(self._left_out)]
+
     def __len__(self) -> int:
         return len(self._kept)
 

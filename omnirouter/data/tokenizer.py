@@ -3,7 +3,7 @@
 import io
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from omnirouter.data.errors import UserError
@@ -71,12 +71,12 @@ def train_tokenizer(
     return len(tokens)
 
 
-def check_learned_from(lang_dir: Path, text: Path) -> None:
+def check_learned_from(lang_dir: Path, text: Path, digest_of: Callable[[Path], str] = digest) -> None:
     """UserError when a language directory says that it was learned from other transcripts than this table's."""
     if not (lang_dir / LEARNED_FROM).exists() or not text.exists():
         return
     source, _, wanted = (lang_dir / LEARNED_FROM).read_text(encoding="utf-8").strip().rpartition(" ")
-    if digest(text) != wanted:
+    if digest_of(text) != wanted:
         raise UserError(
             f"{lang_dir} was learned from {source}, not from {text} as it is now; learn it anew with --stage 3, or, to "
             f"train with these units all the same, delete {lang_dir / LEARNED_FROM}"

@@ -29,8 +29,8 @@ LEGEND = (
 )
 REPORT_LEGEND = (
     "95 % by speaker: the same with other speakers.",
-    "Training: the set trained on, with its copies at other speeds. Config: first 8 digits of the SHA-256 of "
-    "`config.yaml`. Version and commit: of the code that trained.",
+    "Training: the set trained on, with its copies at other speeds, and how many of its utterances `leave_out` listed. "
+    "Config: first 8 digits of the SHA-256 of `config.yaml`. Version and commit: of the code that trained.",
 )
 SEEDS_LEGEND = (
     "Interval over seeds: where the mean would fall with other seeds of the training, on the same utterances (Student)."

@@ -71,6 +71,8 @@ class Result:
     """Of the code that trained it, as `version`."""
     training: TrainingData | None
     """None where its set is no longer there, or no longer the same."""
+    left_out: int
+    """Utterances of that set which its training left out by the user's list."""
     rates: dict[str, Rate]
 
 
@@ -91,7 +93,7 @@ def read_result(score: Path) -> Result:
     rates = {name: read_rate(score / name) for name in RATE_FILES}
     aligned = " by sclite" if ALIGNERS["sclite"][1] in rates["wer"].counted else ""
     encoder, config_hash, training = _read_config(experiment / "config.yaml")
-    parameters, active_parameters, version, commit = _read_info(experiment / "model_info.json")
+    parameters, active_parameters, version, commit, left_out = _read_info(experiment / "model_info.json")
     return Result(
         set_name=set_title(score.parent.name) + aligned,
         experiment=experiment.name,
@@ -102,6 +104,7 @@ def read_result(score: Path) -> Result:
         version=version,
         commit=commit,
         training=training,
+        left_out=left_out,
         rates=rates,
     )
 
@@ -113,7 +116,8 @@ def training_cells(results: Sequence[Result]) -> dict[str, str]:
     """
     cells = [
         {
-            "training utterances": f"{training.utterances}" if training else UNKNOWN,
+            "training utterances": (f"{training.utterances}" if training else UNKNOWN)
+            + (f" ({result.left_out} left out)" if result.left_out else ""),
             "training words": f"{training.words}" if training else UNKNOWN,
             "training hours": f"{training.hours:.1f}" if training else UNKNOWN,
             "config": result.config_hash,
@@ -187,10 +191,12 @@ def _count_data(folder: Path) -> tuple[str, TrainingData]:
     return digest(folder / "text"), TrainingData(len(words), sum(words), seconds / 3600)
 
 
-def _read_info(path: Path) -> tuple[str, str, str, str]:
-    """Return how many parameters a model has, how many are active for a frame, and the version and commit it is of."""
+def _read_info(path: Path) -> tuple[str, str, str, str, int]:
+    """Return how many parameters a model has, how many are active for a frame, the version and commit it is of, and how
+    many utterances its training left out.
+    """
     if not path.is_file():
-        return UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN
+        return UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, 0
     info = json.loads(path.read_text(encoding="utf-8"))
     counts = (f"{info[name] / 1e6:.2f}M" for name in ("parameters", "active_parameters"))
-    return *counts, info.get("version", UNKNOWN), info.get("commit", UNKNOWN)
+    return *counts, info.get("version", UNKNOWN), info.get("commit", UNKNOWN), info.get("left_out", 0)

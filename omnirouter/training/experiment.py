@@ -5,9 +5,9 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +25,7 @@ from omnirouter.models.ctc import CtcModel
 from omnirouter.training import checkpoint
 from omnirouter.training.config import ExperimentConfig
 from omnirouter.training.log import LOG
+from omnirouter.training.skipping import LEAVE_OUT
 
 LOCK_WAIT_S = 1.0
 """A killed training's worker, forked just before, has its lock for a moment longer."""
@@ -54,19 +55,20 @@ class Inputs:
     lang_text: Path | None = None
     """Transcripts from which `lang` must have been learned; None: from any."""
 
-    def as_dict(self, need_init: bool = True) -> dict[str, Any]:
+    def as_dict(self, begun: bool = False, digest_of: Callable[[Path], str] = digest) -> dict[str, Any]:
         """Paths, and digests of what lies there: the same names with other data are another experiment.
 
         Features count by utterance and length, not by where their archives lie, which depends on the number of jobs.
-        need_init: whether the weights to start from must exist; without, they have a digest only where they do.
+        begun: whether the experiment has begun: units and the weights to start from, which it then needs no more, have
+        a digest only where they exist.
         """
         makers = {"utt2num_frames": "stage 2", "text": "stage 1", "tokens.txt": "stage 3", "model.pt": "its training"}
         paths = {role: getattr(self, role) for role in INPUT_FILES}
         digests: dict[str, str] = {}
         for key, path in _input_files(paths).items():
             if path.exists():
-                digests[key] = digest(path)
-            elif need_init or not key.startswith("init/"):
+                digests[key] = digest_of(path)
+            elif not begun or not key.startswith(("init/", "lang/")):
                 raise UserError(f"{path} does not exist; {makers[path.name]} makes it")
         return {**{role: str(path) if path else None for role, path in paths.items()}, "digests": digests}
 
@@ -107,13 +109,17 @@ def _lock(file: IO[str]) -> None:
 
 
 def remove_experiment(exp: Path) -> None:
-    """Delete an experiment directory: out of sight at once, then file by file."""
+    """Delete what an experiment directory holds but the user's own list: out of sight at once, then file by file."""
     exp.rename(_removed(exp))
+    exp.mkdir(exist_ok=True)
     remove_leftovers(exp)
 
 
 def remove_leftovers(exp: Path) -> None:
-    """Delete what a killed `remove_experiment` has left."""
+    """Delete what a killed `remove_experiment` has left; the user's list in it goes back to the directory, `exp`."""
+    kept, own = _removed(exp) / LEAVE_OUT, exp / LEAVE_OUT
+    if kept.exists() and not own.exists():
+        kept.rename(own)
     shutil.rmtree(_removed(exp), ignore_errors=True)  # NFS keeps the open lock's file; the next start deletes it
 
 
@@ -133,19 +139,21 @@ def begun_with(exp: Path) -> int:
     return load_yaml(exp / "config.yaml").get("training", {}).get("batches_per_step", 1)  # earlier versions knew one
 
 
-def open_experiment(exp: Path, config: ExperimentConfig, inputs: Inputs) -> bool:
+def open_experiment(
+    exp: Path, config: ExperimentConfig, inputs: Inputs, digest_of: Callable[[Path], str] = digest
+) -> bool:
     """Make the experiment directory, or take up the one there; returns whether its training is already finished.
 
     Raises UserError when training has begun there with another configuration or other inputs; without a checkpoint it
     has not begun.
     """
     if has_begun(exp):
-        changed = _changes(exp / "config.yaml", config, inputs)
+        changed = _changes(exp, config, inputs, digest_of)
         if changed:
             lines = "\n  ".join(changed)
             raise UserError(f"{exp} is another experiment:\n  {lines}\ngive this one a --name of its own, or --restart")
         return (exp / "model.pt").exists()
-    wanted = {**config.as_dict(), "inputs": inputs.as_dict()}
+    wanted = {**config.as_dict(), "inputs": inputs.as_dict(digest_of=digest_of)}
     (exp / "checkpoints").mkdir(parents=True, exist_ok=True)
     with atomic_dir(exp / "lang") as folder:
         shutil.copytree(inputs.lang, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
@@ -154,15 +162,15 @@ def open_experiment(exp: Path, config: ExperimentConfig, inputs: Inputs) -> bool
     return False
 
 
-def _changes(stored: Path, config: ExperimentConfig, inputs: Inputs) -> list[str]:
-    """Name what differs between a stored configuration and this one: values, and contents of inputs, not their paths.
+def _changes(exp: Path, config: ExperimentConfig, inputs: Inputs, digest_of: Callable[[Path], str]) -> list[str]:
+    """Name what differs between an experiment and this configuration: values, and contents of inputs, not their paths.
 
     A field that a file of an earlier version lacks has its default. The weights that the experiment has started from
     count only while they exist.
     """
-    values = load_yaml(stored)
+    values = load_yaml(exp / "config.yaml")
     there = values.pop("inputs")
-    now = inputs.as_dict(need_init=False)["digests"]
+    now = _with_own_units(exp, inputs, Path(there["lang"]), digest_of).as_dict(True, digest_of)["digests"]
     digests = there["digests"]  # earlier versions called them by the paths of their files
     before = {key: digests.get(key, digests.get(str(path))) for key, path in _input_files(there).items()}
     if inputs.init is not None and "init/model.pt" not in now:
@@ -173,6 +181,19 @@ def _changes(stored: Path, config: ExperimentConfig, inputs: Inputs) -> list[str
     for name in MAY_CHANGE:
         old["training"][name] = new["training"][name]
     return differences({**old, "inputs": {"digests": before}}, {**new, "inputs": {"digests": now}})
+
+
+def _with_own_units(exp: Path, inputs: Inputs, lang: Path, digest_of: Callable[[Path], str]) -> Inputs:
+    """Let an experiment's copy of its units stand for the language directory that they are of.
+
+    Experiments share that directory: by now another's units may have been learned into it.
+    """
+    if lang.resolve() != inputs.lang.resolve():
+        return inputs
+    now, own = inputs.lang / "tokens.txt", exp / "lang" / "tokens.txt"
+    if now.exists() and own.exists() and digest_of(now) != digest_of(own):
+        LOG.warning("%s holds other units by now; training goes by its own, %s", inputs.lang, own.parent)
+    return replace(inputs, lang=exp / "lang")
 
 
 def build_model(config: ExperimentConfig, tokenizer: Tokenizer, stats: FeatureStats) -> CtcModel:
@@ -204,14 +225,16 @@ def load_experiment(exp: Path) -> tuple[CtcModel, Tokenizer]:
 
 
 def write_final_model(
-    exp: Path, best: Sequence[Path], parameters: int, active_parameters: int, steps: int, commit: str
+    exp: Path, best: Sequence[Path], parameters: int, active_parameters: int, steps: int, left_out: int, commit: str
 ) -> None:
     """Average the best checkpoints to model.pt, whose presence says that training is finished.
 
+    left_out: how many utterances of its set the user has taken out of training.
     commit: of the checkout that trained it, when it began or was last resumed.
     """
     code = {"version": omnirouter.__version__, "commit": commit}
+    training = {"steps": steps, "left_out": left_out, **code}
     with atomic_write(exp / "model_info.json") as file:
-        json.dump({"parameters": parameters, "active_parameters": active_parameters, "steps": steps, **code}, file)
+        json.dump({"parameters": parameters, "active_parameters": active_parameters, **training}, file)
         file.write("\n")
     checkpoint.save(checkpoint.average(best), exp / "model.pt")

@@ -1,6 +1,7 @@
 """Training from data directories to a finished experiment."""
 
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -8,6 +9,7 @@ import torch
 from omnirouter.data.dataset import TrainingData, read_feature_dir, training_batches
 from omnirouter.data.errors import UserError
 from omnirouter.data.features import FeatureStats
+from omnirouter.data.files import digest
 from omnirouter.data.sampler import BucketSampler, Position
 from omnirouter.data.tokenizer import Tokenizer, check_learned_from
 from omnirouter.models.ctc import parameter_counts
@@ -30,6 +32,7 @@ from omnirouter.training.initial import check_initial, initialise
 from omnirouter.training.log import LOG, log_to
 from omnirouter.training.pinning import pinned
 from omnirouter.training.selection import open_training_data
+from omnirouter.training.skipping import Unreadable
 from omnirouter.training.trainer import Trainer
 
 
@@ -51,10 +54,11 @@ def train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.dev
 
 def _open(exp: Path, config: ExperimentConfig, inputs: Inputs, restart: bool, locks: ExitStack) -> bool:
     """Lock the experiment directory and make it ready; returns whether its training is finished."""
-    if inputs.lang_text is not None:
-        check_learned_from(inputs.lang, inputs.lang_text)
-    if restart or not has_begun(exp):
-        inputs.as_dict()  # whatever forbids the new run must be known before the old one is deleted
+    digest_of = cache(digest)  # transcripts may be gigabytes: each file is read once
+    if restart or not has_begun(exp):  # whatever forbids the new run must be known before the old one is deleted
+        if inputs.lang_text is not None:
+            check_learned_from(inputs.lang, inputs.lang_text, digest_of)
+        inputs.as_dict(digest_of=digest_of)
         if inputs.init is not None:
             check_initial(config.model, inputs.init, exp)
     locks.enter_context(locked(exp))
@@ -62,7 +66,7 @@ def _open(exp: Path, config: ExperimentConfig, inputs: Inputs, restart: bool, lo
     if restart:
         remove_experiment(exp)
         locks.enter_context(locked(exp))
-    return open_experiment(exp, config, inputs)
+    return open_experiment(exp, config, inputs, digest_of)
 
 
 def _open_data(exp: Path, config: ExperimentConfig, inputs: Inputs) -> tuple[TrainingData, FeatureStats]:
@@ -92,7 +96,8 @@ def _train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.de
     total, active = parameter_counts(model)
     LOG.info("%s: %.2fM parameters, %.2fM active per token, %d units; %d utterances, %.2f h, on %s",
              exp, total / 1e6, active / 1e6, len(tokenizer.tokens), len(data), data.audio_h, device)  # fmt: skip
-    trainer = Trainer(exp, config, model, tokenizer, dev, device, int(config.training.max_unreadable_share * len(data)))
+    unreadable = Unreadable(int(config.training.max_unreadable_share * len(data)), data.left_out)
+    trainer = Trainer(exp, config, model, tokenizer, dev, device, unreadable)
     sampler = BucketSampler(data.frames, config.batch, config.training.seed)
     for indices in sampler.largest():  # at every start: one that goes on may have other settings, processes or GPUs
         batch = data[Position(), indices, Position()]
@@ -103,6 +108,6 @@ def _train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.de
         batches = pinned(batches, device, config.training.batches_per_step // ranks())
     best = trainer.run(batches)
     if is_first():
-        write_final_model(exp, best, total, active, trainer.step, commit)
+        write_final_model(exp, best, total, active, trainer.step, len(data.left_out), commit)
     LOG.info("finished after %d steps; %s/model.pt is the average of the checkpoints of steps %s",
              trainer.step, exp, ", ".join(path.stem.removeprefix("best_") for path in best))  # fmt: skip

@@ -1,7 +1,7 @@
 """What training takes of its data directory: the utterances that CTC can be trained on, and their statistics."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from omnirouter.data.jobs import available_cores
 from omnirouter.training.config import ExperimentConfig
 from omnirouter.training.experiment import Inputs
 from omnirouter.training.log import LOG
-from omnirouter.training.skipping import Unreadable, left_out_rows
+from omnirouter.training.skipping import Unreadable, left_out_rows, read_left_out
 
 FRAMES_PER_H = 3600 * FRAMES_PER_S
 BLOCK = 1 << 20  # rows that are looked at together
@@ -25,11 +25,14 @@ MOST_UNKNOWN = 0.01  # share of labels; units learned from the training transcri
 
 def open_training_data(exp: Path, config: ExperimentConfig, inputs: Inputs) -> tuple[TrainingData, FeatureStats]:
     """Return an experiment's training data and feature statistics; the index of the data is built if need be."""
-    index = open_index(inputs.train, exp / "lang", inputs.allow_pipes, lambda built: add_drawn_stats(built, config))
+    left_out = read_left_out(exp)
+    index = open_index(
+        inputs.train, exp / "lang", inputs.allow_pipes, lambda built: add_drawn_stats(built, config, left_out)
+    )
     check_units(index, inputs.train / "text", inputs.lang)
     kept = select_trainable(index, config, exp / "dropped_utts")
-    stats, left_out = open_stats(index, kept, config), left_out_rows(exp, index)
-    return TrainingData(index, kept, config.specaugment, stats.mean, config.training.seed, left_out), stats
+    stats, rows = open_stats(index, kept, config, left_out), left_out_rows(exp, index)
+    return TrainingData(index, kept, config.specaugment, stats.mean, config.training.seed, rows), stats
 
 
 def check_units(index: Index, text: Path, lang: Path) -> None:
@@ -86,21 +89,27 @@ def _dropped(index: Index, rows: np.ndarray, config: ExperimentConfig) -> Iterat
         yield f"{index.utt_id(row)} {reason}\n"
 
 
-def open_stats(index: Index, kept: np.ndarray, config: ExperimentConfig) -> FeatureStats:
+def open_stats(
+    index: Index, kept: np.ndarray, config: ExperimentConfig, left_out: Collection[str] = ()
+) -> FeatureStats:
     """Return the feature statistics of the rows to train on, or of a drawn part of the set if they have more hours.
 
-    They are computed once, without what cannot be read, then kept beside the index.
+    They are computed once, without what cannot be read, then kept beside the index, for all experiments.
+    left_out: utterances that this one leaves out, which may be unreadable: they do not count among those.
     """
     stats_h = config.features.stats_h
     rows = kept if _frames(index.frames[kept]) <= stats_h * FRAMES_PER_H else draw_rows(index, stats_h)
-    return _stats_of(index, rows, config.training.max_unreadable_share)
+    return _stats_of(index, rows, config, left_out)
 
 
-def add_drawn_stats(index: Index, config: ExperimentConfig) -> None:
-    """Compute the statistics of a drawn part with an index, if the set has more hours: a training then has them."""
+def add_drawn_stats(index: Index, config: ExperimentConfig, left_out: Collection[str] = ()) -> None:
+    """Compute the statistics of a drawn part with an index, if the set has more hours: a training then has them.
+
+    left_out: as for `open_stats`.
+    """
     stats_h = config.features.stats_h
     if _frames(index.frames) > stats_h * FRAMES_PER_H:
-        _stats_of(index, draw_rows(index, stats_h), config.training.max_unreadable_share)
+        _stats_of(index, draw_rows(index, stats_h), config, left_out)
 
 
 def draw_rows(index: Index, stats_h: float) -> np.ndarray:
@@ -110,22 +119,23 @@ def draw_rows(index: Index, stats_h: float) -> np.ndarray:
     return np.sort(drawn[:enough])
 
 
-def _stats_of(index: Index, rows: np.ndarray, most_share: float) -> FeatureStats:
+def _stats_of(index: Index, rows: np.ndarray, config: ExperimentConfig, left_out: Collection[str]) -> FeatureStats:
     path = index.folder / f"stats_{hashlib.sha256(rows.tobytes()).hexdigest()[:16]}.json"
     if not path.exists():
         with alone(index.folder / ".stats.lock"):  # of several processes one computes, on all cores
-            _compute_stats(index, rows, path, Unreadable(int(most_share * len(rows))))
+            most = int(config.training.max_unreadable_share * len(rows))
+            _compute_stats(index, rows, path, Unreadable(most, left_out))
     return FeatureStats.load(path)
 
 
 def _compute_stats(index: Index, rows: np.ndarray, path: Path, unreadable: Unreadable) -> None:
-    def leave_out(utt_id: str, reason: str) -> None:
+    def note(utt_id: str, reason: str) -> None:
         if message := unreadable.add({utt_id: reason}):
             raise UserError(message)
 
     if not path.exists():
         LOG.info("taking the features' mean and deviation from %d utterances", len(rows))
-        feature_stats(features_of(index, rows, min(available_cores(), len(rows)), leave_out)).save(path)
+        feature_stats(features_of(index, rows, min(available_cores(), len(rows)), note)).save(path)
 
 
 def _frames(frames: np.ndarray) -> int:

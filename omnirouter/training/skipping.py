@@ -1,7 +1,7 @@
 """What training goes on without: steps that are not finite, and utterances that are unreadable or not wanted."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from omnirouter.data.dataset import Batch
@@ -37,9 +37,9 @@ class SkippedSteps:
 class Unreadable:
     """The utterances found so far whose features cannot be had."""
 
-    def __init__(self, most: int) -> None:
-        """most: how many there may be."""
-        self._most = most
+    def __init__(self, most: int, left_out: Collection[str] = ()) -> None:
+        """most: how many there may be, without those that are `left_out` in any case."""
+        self._most, self._left_out = most, frozenset(left_out)
         self._known: set[str] = set()
 
     @property
@@ -49,7 +49,7 @@ class Unreadable:
 
     def restore(self, utt_ids: Iterable[str]) -> None:
         """Take up those found before."""
-        self._known = set(utt_ids)
+        self._known = set(utt_ids) - self._left_out
 
     def count_new(self, batches: Sequence[Batch]) -> int:
         """Return how many that batches lack are not known yet."""
@@ -63,7 +63,7 @@ class Unreadable:
     def add(self, reasons: Mapping[str, str]) -> str | None:
         """Name those in the log that are not known yet; returns what to tell the user when they are too many."""
         last = ""
-        for utt_id in sorted(reasons.keys() - self._known):
+        for utt_id in sorted(reasons.keys() - self._known - self._left_out):
             self._known.add(utt_id)
             last = f"utterance {utt_id}: {reasons[utt_id]}"
             if len(self._known) <= self._most:
@@ -76,16 +76,21 @@ class Unreadable:
         )
 
 
+def read_left_out(exp: Path) -> dict[str, int]:
+    """Utterances that the experiment's list of those to leave out names, and the line of each."""
+    path = exp / LEAVE_OUT
+    lines = enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists() else (), 1)
+    return {line.strip(): number for number, line in lines if line.strip()}
+
+
 def left_out_rows(exp: Path, index: Index) -> list[int]:
     """Rows of an index that the experiment's list of utterances to leave out names; UserError if it has others."""
     path, rows = exp / LEAVE_OUT, []
-    for number, line in enumerate(path.read_text().splitlines() if path.exists() else (), 1):
-        utt_id = line.strip()
+    for utt_id, number in read_left_out(exp).items():
         row = bisect_left(range(len(index)), utt_id, key=index.utt_id)
-        if utt_id and (row == len(index) or index.utt_id(row) != utt_id):
+        if row == len(index) or index.utt_id(row) != utt_id:
             raise UserError(f"{path}:{number}: {utt_id!r} is no utterance of the training set; correct or remove it")
-        if utt_id:
-            rows.append(row)
+        rows.append(row)
     if rows:
         LOG.info("%d utterances are left out, as %s says", len(rows), path)
     return rows

@@ -43,11 +43,11 @@ class Trainer:
         tokenizer: Tokenizer,
         dev: Sequence[FeatureUtterance],
         device: torch.device = CPU,
-        most_unreadable: int = 0,
+        unreadable: Unreadable | None = None,
     ) -> None:
         """Take up the experiment's last checkpoint, if there is one; model: on the CPU; device: where to train it.
 
-        most_unreadable: how many utterances batches may lack because they cannot be read.
+        unreadable: counts the utterances that batches lack because they cannot be read; without, none may.
         """
         self._exp, self._folder, self._config = exp, exp / "checkpoints", config
         self._model, self._tokenizer, self._dev = model, tokenizer, dev
@@ -57,7 +57,7 @@ class Trainer:
         self._best: list[list[int]] = []  # [dev errors, step] of the checkpoints to average, best first
         self._without_gain = 0
         self._skipped = SkippedSteps(config.training.max_skipped_steps, exp)
-        self._unreadable = Unreadable(most_unreadable)
+        self._unreadable = unreadable or Unreadable(0)
         self._interrupted = False
         self._routing_before: dict[str, dict[str, Any]] = {}
         self.step, self.position = 0, Position()
@@ -179,6 +179,7 @@ class Trainer:
             }  # fmt: skip
         record["time"] = {
             "wall_s": wall_s,
+            "checkpoint_s": total("checkpoint_s"),
             "data_wait_share": total("wait_s") / wall_s,
             "audio_s_per_s": total("frames") / FRAMES_PER_S / wall_s,
         }
@@ -234,6 +235,7 @@ class Trainer:
 
     def _save(self) -> None:
         """Write a checkpoint; only then remove the weights that are no longer among the best."""
+        started = time.monotonic()
         content = {
             "step": self.step, "position": dataclasses.astuple(self.position),
             "model": whole(self._model.state_dict()), "optimizer": whole(self._optimizer.state_dict()),
@@ -250,6 +252,7 @@ class Trainer:
         for path in set(self._folder.glob("best_*.pt")) - kept:
             path.unlink()
         self._previous_best = [step for _, step in self._best]
+        self._telemetry.add({"checkpoint_s": time.monotonic() - started}, {})
 
     def _begin(self) -> int:
         """Bring the model to the device, as it was at the last checkpoint, if there is one, and make its optimizer.

@@ -120,6 +120,14 @@ def test_an_experiment_of_a_version_that_wrote_no_commit(exp):
     assert (row.parameters, row.active_parameters, row.commit) == ("1.00M", "0.50M", "–")
 
 
+def test_utterances_that_a_training_left_out_are_counted_beside_its_set(exp):
+    path = exp / "omnirouter/model_info.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "left_out": 2}))
+    write_results(exp, "raw")
+    _, _, _, *rows = cells((exp / "RESULTS.md").read_text())
+    assert [row[12:15] for row in rows] == [["–"] * 3, ["3 (2 left out)", "6", "1.5"]]
+
+
 @pytest.mark.parametrize("change", ["another text", "no durations"])
 def test_a_training_set_that_is_no_longer_the_same_is_not_counted(exp, change):
     train = exp.parent / "data/train"

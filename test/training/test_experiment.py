@@ -9,13 +9,16 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 import torch
 import yaml
 
 import omnirouter
+from omnirouter.data import files
 from omnirouter.data.errors import UserError
+from omnirouter.data.tokenizer import train_tokenizer
 from omnirouter.training.config import ExperimentConfig
 from omnirouter.training.experiment import Inputs, load_experiment, locked
 from omnirouter.training.run import train
@@ -98,6 +101,50 @@ def test_what_a_killed_restart_has_left_goes_with_the_next_start(
     (tmp_path / "exp/.a.removed/decode_test").mkdir(parents=True)
     train(tmp_path / "exp/a", short, inputs, CPU)
     assert [path.name for path in (tmp_path / "exp").iterdir()] == ["a"]
+
+
+def test_a_restart_keeps_the_list_of_utterances_to_leave_out(
+    tmp_path: Path, inputs: Inputs, short: ExperimentConfig
+) -> None:
+    exp, removed = tmp_path / "exp/a", tmp_path / "exp/.a.removed"
+    train(exp, short, inputs, CPU)
+    (exp / "decode_test").mkdir()
+    for utt_ids in ("utt003\n", "utt003\nutt004\n"):
+        (exp / "leave_out").write_text(utt_ids)
+        train(exp, short, inputs, CPU, restart=True)
+        assert (exp / "leave_out").read_text() == utt_ids and not (exp / "decode_test").exists()
+        assert json.loads((exp / "model_info.json").read_text())["left_out"] == utt_ids.count("utt")
+    exp.rename(removed)  # a restart that was killed when it had done so
+    train(exp, short, inputs, CPU)
+    assert (exp / "leave_out").read_text() == utt_ids and not removed.exists()
+    removed.mkdir()
+    (removed / "leave_out").write_text("utt005\n")  # of before; the user has written another one since
+    train(exp, short, inputs, CPU)
+    assert (exp / "leave_out").read_text() == utt_ids and not removed.exists()
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_start_reads_each_file_of_its_inputs_once(
+    tmp_path: Path, inputs: Inputs, short: ExperimentConfig, restart: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def counting(path: Path, mode: str = "r", **options: Any) -> IO:
+        if mode == "rb":  # which `digest` alone does in its module
+            read.append(str(Path(path).relative_to(tmp_path)))
+        return open(path, mode, **options)
+
+    monkeypatch.setattr(files, "open", counting, raising=False)
+    text = inputs.train / "text"
+    train_tokenizer([" ".join("ABCDEF")] * 9, "bpe", 15, inputs.lang, text)
+    bound, tables = dataclasses.replace(inputs, lang_text=text), ["dev/text", "dev/utt2num_frames", "lang/tokens.txt"]
+    tables += ["train/text", "train/utt2num_frames"]
+    read.clear()
+    train(tmp_path / "exp/a", short, bound, CPU)
+    assert sorted(read) == tables
+    read.clear()
+    train(tmp_path / "exp/a", short, bound, CPU, restart)
+    assert sorted(read) == (tables if restart else [*tables[:2], "exp/a/lang/tokens.txt", *tables[2:]])
 
 
 def test_without_a_checkpoint_training_has_not_begun(tmp_path: Path, inputs: Inputs, short: ExperimentConfig) -> None:

@@ -1,6 +1,7 @@
 """Going on with a training: what has to be the same, and what it may be."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import torch
 
 from omnirouter.data.errors import UserError
 from omnirouter.data.features import FeatureStats
+from omnirouter.data.tokenizer import train_tokenizer
 from omnirouter.training.config import ExperimentConfig
 from omnirouter.training.experiment import Inputs
+from omnirouter.training.log import LOG
 from omnirouter.training.run import train
 from omnirouter.training.trainer import Trainer
 
@@ -49,6 +52,49 @@ def test_a_training_does_not_go_on_with_other_features(
             with pytest.raises(UserError, match="other means or deviations"):
                 train(tmp_path / "a", config, inputs, CPU)
         assert (tmp_path / "a/feature_stats.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("then", ["other units", "none"])
+def test_a_training_goes_on_with_its_own_units_whatever_their_directory_holds_by_then(
+    tmp_path: Path, inputs: Inputs, config: ExperimentConfig, then: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    text, exp = inputs.train / "text", tmp_path / "exp/a"
+    train_tokenizer(["A B C D E F"] * 9, "bpe", 15, inputs.lang, text)
+    bound = dataclasses.replace(inputs, lang_text=text)
+    with monkeypatch.context() as patch:
+        interrupted_at(3, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(exp, config, bound, CPU)
+    own = (exp / "lang/tokens.txt").read_bytes()
+    shutil.copytree(inputs.lang, tmp_path / "same")
+    shutil.rmtree(inputs.lang)
+    if then == "other units":
+        train_tokenizer(["AB CD EF"] * 9, "bpe", 16, inputs.lang, inputs.dev / "text")
+        shutil.copytree(inputs.lang, tmp_path / "elsewhere")
+        with pytest.raises(UserError, match="another experiment:\n  inputs.digests.lang/tokens.txt: '"):
+            train(exp, config, dataclasses.replace(bound, lang=tmp_path / "elsewhere"), CPU)
+    monkeypatch.setattr(LOG, "propagate", True)
+    train(exp, config, bound, CPU)
+    assert (exp / "model.pt").exists() and (exp / "lang/tokens.txt").read_bytes() == own
+    assert (f"{inputs.lang} holds other units by now" in caplog.text) == (then == "other units")
+    for lang in (inputs.lang, tmp_path / "same"):
+        train(exp, config, dataclasses.replace(bound, lang=lang), CPU)
+        assert "training is finished" in capsys.readouterr().out
+    with pytest.raises(UserError, match="was learned from|tokens.txt does not exist"):
+        train(exp, config, bound, CPU, restart=True)
+    assert (exp / "model.pt").exists()
+
+
+def test_an_experiments_own_units_must_be_those_it_began_with(
+    tmp_path: Path, inputs: Inputs, config: ExperimentConfig
+) -> None:
+    short = dataclasses.replace(config, training=dataclasses.replace(config.training, max_steps=1))
+    train(tmp_path / "a", short, inputs, CPU)
+    with open(tmp_path / "a/lang/tokens.txt", "a") as file:
+        file.write("Z 15\n")
+    with pytest.raises(UserError, match="another experiment:\n  inputs.digests.lang/tokens.txt: '"):
+        train(tmp_path / "a", short, inputs, CPU)
 
 
 def test_a_finished_training_of_several_processes_is_finished_for_one_too(

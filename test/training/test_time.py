@@ -17,7 +17,7 @@ from omnirouter.training.experiment import Inputs
 from omnirouter.training.run import train
 from omnirouter.training.step import StepGradient
 
-LOADING_S, COMPUTING_S = 3.0, 1.0
+LOADING_S, COMPUTING_S, SAVING_S = 3.0, 1.0, 7.0
 
 
 def test_waiting_for_data_and_throughput_are_those_of_the_clock(
@@ -26,6 +26,7 @@ def test_waiting_for_data_and_throughput_are_those_of_the_clock(
     clock, frames = SimpleNamespace(now=100.0), []
     monkeypatch.setattr(trainer_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     batches, compute = run_module.training_batches, StepGradient.compute
+    save_step = trainer_module.checkpoint.save_step
 
     def slow_batches(*args: Any) -> Iterator[Batch]:
         for batch in batches(*args):
@@ -37,12 +38,17 @@ def test_waiting_for_data_and_throughput_are_those_of_the_clock(
         clock.now += COMPUTING_S
         return compute(self, *args, **options)
 
+    def slow_save(*args: Any) -> None:
+        clock.now += SAVING_S
+        save_step(*args)
+
     monkeypatch.setattr(run_module, "training_batches", slow_batches)
+    monkeypatch.setattr(trainer_module.checkpoint, "save_step", slow_save)
     monkeypatch.setattr(StepGradient, "compute", slow_compute)
     train(tmp_path / "exp/a", config, inputs, torch.device("cpu"))
     records = [json.loads(line) for line in (tmp_path / "exp/a/metrics.jsonl").read_text().splitlines()]
     times = [record["time"] for record in records if "ctc_loss" in record]
-    assert len(times) == 4
+    assert [of_interval["checkpoint_s"] for of_interval in times] == [0, SAVING_S, SAVING_S, 0]  # after steps 4 and 8
     for i, of_interval in enumerate(times):  # of three steps each
         wall_s = 3 * (LOADING_S + COMPUTING_S)
         audio_s = sum(frames[3 * i : 3 * i + 3]) / 100

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 
 from omnirouter.data.dataset import load_row
 from omnirouter.data.errors import UserError
-from omnirouter.data.features import feature_stats
+from omnirouter.data.features import FeatureConfig, feature_stats
 from omnirouter.data.index import open_index
 from omnirouter.training import checkpoint
 from omnirouter.training.config import ExperimentConfig
@@ -61,6 +62,7 @@ def test_the_unreadable_are_left_out_as_if_listed_and_a_resumed_training_ends_th
     config = allowing(config, 0.04)  # 2 of 60
     list_left_out(tmp_path / "exp/listed", BROKEN)
     train(tmp_path / "exp/listed", config, inputs, CPU)
+    assert json.loads((tmp_path / "exp/listed/model_info.json").read_text())["left_out"] == 2
     spoil(inputs)  # the statistics have been taken before
     train(tmp_path / "exp/whole", config, inputs, CPU)
     assert result(tmp_path / "exp/whole") == result(tmp_path / "exp/listed")
@@ -94,10 +96,14 @@ def test_more_than_allowed_end_the_training_with_advice_that_helps(
     message = r"^utterance (utt\d{3}): .*; unreadable so far: 2, .* training.max_unreadable_share allows, 1;"
     with pytest.raises(UserError, match=message) as told:
         train(tmp_path / "exp/a", few, inputs, CPU)
-    assert checkpoint.steps(tmp_path / "exp/a/checkpoints")
+    assert checkpoint.load_last(tmp_path / "exp/a/checkpoints")["unreadable"]
+    shutil.copytree(tmp_path / "exp/a", tmp_path / "exp/b")
     (tmp_path / "exp/a/leave_out").write_text(re.match(message, str(told.value))[1])
     train(tmp_path / "exp/a", few, inputs, CPU)
     assert (tmp_path / "exp/a/model.pt").exists()
+    (tmp_path / "exp/b/leave_out").write_text("\n".join(BROKEN))
+    train(tmp_path / "exp/b", allowing(few, 0.0), inputs, CPU)
+    assert checkpoint.load_last(tmp_path / "exp/b/checkpoints")["unreadable"] == []  # that listed later counts no more
 
 
 def test_statistics_are_those_of_the_readable(inputs: Inputs, config: ExperimentConfig) -> None:
@@ -133,7 +139,22 @@ def test_a_list_must_name_utterances_of_the_set(tmp_path: Path, inputs: Inputs) 
     assert left_out_rows(tmp_path / "none", index) == []
     list_left_out(tmp_path / "exp", ["utt059", "utt000"])
     assert left_out_rows(tmp_path / "exp", index) == [59, 0]
+    (tmp_path / "exp/leave_out").write_text(" utt059\n\nutt000 \nutt059\n")
+    assert left_out_rows(tmp_path / "exp", index) == [59, 0]
     for other in ("utt0001", "utt060", "a"):
         (tmp_path / "exp/leave_out").write_text(f"utt001\n{other}\n")
         with pytest.raises(UserError, match=rf"exp/leave_out:2: '{other}' is no utterance of the training set"):
             left_out_rows(tmp_path / "exp", index)
+
+
+@pytest.mark.parametrize("stats_h", [20, 0.01])  # statistics of all, or of a drawn part, which are taken with the index
+def test_the_listed_may_be_unreadable_from_the_start(
+    tmp_path: Path, inputs: Inputs, config: ExperimentConfig, stats_h: float
+) -> None:
+    spoil(inputs)
+    none = dataclasses.replace(allowing(config, 0.0, max_steps=2), features=FeatureConfig(stats_h=stats_h))
+    with pytest.raises(UserError, match="unreadable so far: 1, .*max_unreadable_share allows, 0;"):
+        train(tmp_path / "exp/a", none, inputs, CPU)
+    (tmp_path / "exp/a/leave_out").write_text("\n".join(BROKEN))
+    train(tmp_path / "exp/a", none, inputs, CPU)
+    assert (tmp_path / "exp/a/model.pt").exists()
