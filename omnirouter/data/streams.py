@@ -77,7 +77,7 @@ def _odd_rows(lines: list[bytes]) -> tuple[list[str], list[str], list[str]]:
         if key:
             keys.append(key)
             values.append(value)
-        if not (key and value) or id_fault(key) or value_fault(value) or line.encode() != raw:
+        if not (key and value.strip()) or id_fault(key) or value_fault(value) or line.encode() != raw:
             odd.append(key)
     return keys, values, odd
 
@@ -105,7 +105,7 @@ def _parse(lines: list[str]) -> tuple[list[str], list[str]]:
         raise ValueError("a tab or a control character")
     pairs = [line.partition(" ") for line in lines]
     keys, values = [pair[0] for pair in pairs], [pair[2].strip(" \n") for pair in pairs]
-    if not (all(keys) and all(values)):
+    if not (all(keys) and all(map(str.strip, values))):
         raise ValueError("a line without id or value")
     return keys, values
 

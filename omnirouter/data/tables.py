@@ -142,7 +142,7 @@ def _check_entry(table: Table, number: int, key: str, value: str, allow_empty: b
         table.complain(number, f"id {key!r} {reason}", "rename it in every file of the directory")
     if reason := value_fault(value):
         table.complain(number, f"the entry of {key!r} {reason}", "remove it")
-    if not value and not allow_empty:
+    if not value.strip() and not allow_empty:  # a no-break or an ideographic space is no word either
         noun = "transcript" if table.path.name == "text" else "entry"
         table.complain(number, f"empty {noun} of {key!r}", "add what is missing, or remove this id everywhere")
 

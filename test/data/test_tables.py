@@ -30,6 +30,8 @@ def test_write_is_sorted_and_reads_back(tmp_path: Path) -> None:
     [
         (b"a 1\nb 2\na 3\n", "t:3: duplicate id 'a', first on line 1; "),
         (b"a 1\nb\n", "t:2: empty entry of 'b'; "),
+        ("a 1\nb \u00a0\n".encode(), "t:2: empty entry of 'b'; "),
+        ("a \u3000 \u2003\n".encode(), "t:1: empty entry of 'a'; "),
         (b"a 1\n\nb 2\n", "t:2: empty line; "),
         (b"a 1\r\nb 2\r\n", "t:1: Windows line ends on 2 lines, from here; convert with: sed"),
         (b"a 1\nb 2\r", "t:2: Windows line end; "),
