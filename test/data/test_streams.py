@@ -68,6 +68,7 @@ FAULTS = {
     "Windows": (PLAIN.replace("\n", "\r\n"), "b:1: Windows line ends on 23 lines"),
     "slash": (PLAIN.replace("utt004", "utt/004"), "b:5: id 'utt/004' contains '/'"),
     "dash": (PLAIN.replace("utt004", "-utt004"), "b:5: id '-utt004' begins with '-'"),
+    "long id": (PLAIN.replace("utt022", "utt022" + "ä" * 118), "b:23: id 'utt022ä*' has 242 bytes"),
     "one less": (PLAIN.replace("utt022 22", "utt021b 22"), "a and b differ in utt021b"),
     "shorter": (PLAIN[: PLAIN.index("utt020")], "a and b differ in utt020"),
     "nothing": ("", "b: is empty"),
