@@ -61,8 +61,8 @@ def loss_by_hand(
 
 def adamw_by_hand(
     model: CtcModel, moments: dict[str, list[Tensor]], step: int, rate: float, optim: OptimConfig
-) -> bool:
-    """Clip and take step number `step` (from 1) of AdamW, as its paper has it; returns whether it clipped."""
+) -> float:
+    """Clip and take step number `step` (from 1) of AdamW, as its paper has it; returns the norm before clipping."""
     norm = sum(p.grad.double().square().sum() for p in model.parameters()).sqrt().item()
     for name, p in model.named_parameters():
         gradient = p.grad * min(1.0, optim.clip_norm / norm)
@@ -74,7 +74,7 @@ def adamw_by_hand(
         update = (first / (1 - optim.beta1**step)) / ((second / (1 - optim.beta2**step)).sqrt() + 1e-8)
         p.data -= rate * update
         p.grad = None
-    return norm > optim.clip_norm
+    return norm
 
 
 def test_steps_are_those_done_by_hand(tmp_path: Path, inputs: Inputs, plain: ExperimentConfig) -> None:
