@@ -68,7 +68,7 @@ FAULTS = {
     "Windows": (PLAIN.replace("\n", "\r\n"), "b:1: Windows line ends on 23 lines"),
     "slash": (PLAIN.replace("utt004", "utt/004"), "b:5: id 'utt/004' contains '/'"),
     "dash": (PLAIN.replace("utt004", "-utt004"), "b:5: id '-utt004' begins with '-'"),
-    "long id": (PLAIN.replace("utt022", "utt022" + "ä" * 118), "b:23: id 'utt022ä*' has 242 bytes"),
+    "long id": (PLAIN.replace("utt022", f"utt022{'ä' * 118}"), "b:23: id 'utt022ä*' has 242 bytes"),
     "one less": (PLAIN.replace("utt022 22", "utt021b 22"), "a and b differ in utt021b"),
     "shorter": (PLAIN[: PLAIN.index("utt020")], "a and b differ in utt020"),
     "nothing": ("", "b: is empty"),
@@ -87,6 +87,14 @@ def test_faults_have_the_messages_of_read_table(tmp_path: Path, content: str | b
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere: cannot be read"):
         rows_of([tmp_path / "nowhere"])
+
+
+def test_a_long_id_is_refused_in_tables_in_step_and_is_among_those_to_look_at(tmp_path: Path) -> None:
+    long = "utt022" + "ä" * 118
+    (tmp_path / "a").write_text(PLAIN.replace("utt022", long))
+    with pytest.raises(UserError, match="a:23: id 'utt022ä*' has 242 bytes"):
+        rows_of([tmp_path / "a", tmp_path / "a"])
+    assert [key for _, _, odd in streams.read_rows(tmp_path / "a") for key in odd] == [long]
 
 
 @pytest.mark.parametrize("other", ["u2 x", "u2\tx"], ids=["plain", "with a tab"])
