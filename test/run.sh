@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need, then checks the style and runs all tests. Arguments go to pytest: -x, test/data, …
 set -euo pipefail
-cd "$(dirname "$0")/.."
+CDPATH='' cd "$(dirname "$0")/.."
 
 bash tools/install.sh --quiet --extras test
 export PATH="$PWD/.venv/bin:$PATH" PYTHONUTF8=1

@@ -9,7 +9,7 @@
 # To change the Python or the index afterwards, delete .venv first.
 #
 set -euo pipefail
-root=$(cd "$(dirname "$0")/.." && pwd)
+root=$(CDPATH='' cd "$(dirname "$0")/.." && pwd)
 
 # Options
 extras=             # extras of setup.py, besides mini and tensorboard
@@ -89,8 +89,18 @@ repair() { # after a kill: packages that were complete before stay, of the other
     fi
 }
 
+is_from_elsewhere() { # tells whether the clone was moved or copied: the environment's scripts are those of another place
+    [[ -e $stamp && ! ${lines[0]% * *}/.venv -ef $venv ]]
+}
+
 make_venv() { # unless a usable one is there
-    if [[ -e $unfinished ]]; then
+    if is_from_elsewhere; then
+        [[ ${lines[2]} == "$python$index_url" ]] ||
+            die "$venv was made for ${lines[0]% * *}, with --python or --index-url: give the same again (${lines[2]})"
+        echo "$venv was made for ${lines[0]% * *}: making it anew"
+        : >"$unfinished"
+        rm -rf "$venv"
+    elif [[ -e $unfinished ]]; then
         repair
     elif [[ -e $stamp && ${lines[0]} == "$made_from" ]]; then
         packages >"$unfinished.new"

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+MOST_NAME_BYTES = 150  # of 255: a host's name has up to 64, and numbers and marks are added
+
 
 @contextmanager
 def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
@@ -107,7 +109,11 @@ def _new_temporary(path: Path) -> Path:
 
 
 def _temporary_name(path: Path, kind: str = "") -> Path:
-    return path.with_name(f".{path.name}.{_where()}.{os.getpid()}{kind}.tmp")
+    """Name what becomes `path`; a long name is shortened, since with these additions it would be too long."""
+    name = path.name
+    if len(name.encode()) > MOST_NAME_BYTES:
+        name = hashlib.sha256(name.encode()).hexdigest()
+    return path.with_name(f".{name}.{_where()}.{os.getpid()}{kind}.tmp")
 
 
 def _where() -> str:

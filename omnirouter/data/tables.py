@@ -11,6 +11,7 @@ from omnirouter.data.files import atomic_write
 CONTROL = r"\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"  # control, line-breaking and half characters, but tab
 BAD_IN_ID = re.compile(rf"[/\s{CONTROL}]")
 BAD_IN_VALUE = re.compile(rf"[{CONTROL}]")
+MOST_ID_BYTES = 240  # a file system's names have 255, of which fig2_<id>.json and the like need some
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 SEPARATOR = re.compile(r"[ \t]+")
 
@@ -142,7 +143,7 @@ def _check_entry(table: Table, number: int, key: str, value: str, allow_empty: b
         table.complain(number, f"id {key!r} {reason}", "rename it in every file of the directory")
     if reason := value_fault(value):
         table.complain(number, f"the entry of {key!r} {reason}", "remove it")
-    if not value and not allow_empty:
+    if not value.strip() and not allow_empty:  # a no-break or an ideographic space is no word either
         noun = "transcript" if table.path.name == "text" else "entry"
         table.complain(number, f"empty {noun} of {key!r}", "add what is missing, or remove this id everywhere")
 
@@ -161,6 +162,8 @@ def id_fault(key: str) -> str | None:
         return f"begins with {key[0]!r}, which a shell or a file system takes for something else"
     if bad := BAD_IN_ID.search(key):
         return f"contains {bad[0]!r}, which a file name or a table cannot hold"
+    if (length := len(key.encode())) > MOST_ID_BYTES:
+        return f"has {length} bytes in UTF-8, too many for a file name; {MOST_ID_BYTES} are allowed"
     return None
 
 

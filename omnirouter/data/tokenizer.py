@@ -10,6 +10,7 @@ from omnirouter.data.errors import UserError
 from omnirouter.data.files import atomic_dir, atomic_write, digest
 
 BLANK, UNKNOWN, SPACE = "<blank>", "<unk>", "▁"
+OWN_NAMES = re.compile(f"{BLANK}|{UNKNOWN}")  # which sentencepiece takes out of the transcripts that it learns from
 LEARNED_FROM = "learned_from"  # in a language directory: which transcripts, and their digest
 TOKEN_TYPES = ("bpe", "char")
 MOST_SENTENCES = 1_000_000  # from which BPE units are learned: 1 kB each in memory; LibriSpeech has 281 241 in all
@@ -97,8 +98,9 @@ class _Sample:
                 self.texts.append(text)
             elif (place := rng.randrange(self.total)) < MOST_SENTENCES:
                 self.texts[place] = text
-        self.left_out = "".join(sorted(characters.difference(*self.texts, " ")))
-        """Characters that occur in other texts only."""
+        seen = (OWN_NAMES.sub("", text) for text in self.texts)
+        self.left_out = "".join(sorted(characters.difference(*seen, " ")))
+        """Characters that occur only in other texts, or in words such as <unk>: sentencepiece does not see these."""
 
 
 def _train_bpe(texts: Iterable[str], vocab_size: int, path: Path) -> list[str]:

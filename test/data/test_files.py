@@ -182,3 +182,16 @@ def test_a_file_that_holds_the_text_already_is_left_alone(tmp_path: Path) -> Non
 def test_digest_is_sha256_of_any_size(tmp_path: Path, size: int) -> None:
     (tmp_path / "a").write_bytes(b"abcde" * size)
     assert digest(tmp_path / "a") == hashlib.sha256(b"abcde" * size).hexdigest()[:16]
+
+
+def test_names_may_be_as_long_as_the_file_system_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "h" * 64)  # the longest on Linux
+    names = ["a" * 151 + "b" * 104, "a" * 151 + "c" * 104, "d" * 150]
+    with atomic_write(tmp_path / names[0]) as one, atomic_write(tmp_path / names[1]) as two:
+        one.write("1")
+        two.write("2")
+    for content in "34":  # the second replaces the first
+        with atomic_dir(tmp_path / names[2]) as folder:
+            (folder / content).touch()
+    assert entries(tmp_path) == names and entries(tmp_path / names[2]) == ["4"]
+    assert [(tmp_path / name).read_text() for name in names[:2]] == ["1", "2"]

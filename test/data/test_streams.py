@@ -62,11 +62,13 @@ def test_only_tables_that_are_not_in_step_are_read_whole(tmp_path: Path, monkeyp
 FAULTS = {
     "duplicate": (PLAIN + "utt022 again\n", r"b:24: duplicate id 'utt022', first on line 23"),
     "empty": (PLAIN.replace("utt007 7 words", "utt007\nutt007x 7 words"), "b:8: empty entry of 'utt007'"),
+    "only a no-break space": (PLAIN.replace("7 words  of\u00a0it ä", "\u00a0"), "b:8: empty entry of 'utt007'"),
     "empty line": (PLAIN.replace("utt007", "\nutt007"), "b:8: empty line"),
     "control character": (PLAIN.replace("9 words", "9\x07words"), r"b:10: the entry of 'utt009' contains"),
     "Windows": (PLAIN.replace("\n", "\r\n"), "b:1: Windows line ends on 23 lines"),
     "slash": (PLAIN.replace("utt004", "utt/004"), "b:5: id 'utt/004' contains '/'"),
     "dash": (PLAIN.replace("utt004", "-utt004"), "b:5: id '-utt004' begins with '-'"),
+    "long id": (PLAIN.replace("utt022", f"utt022{'ä' * 118}"), "b:23: id 'utt022ä*' has 242 bytes"),
     "one less": (PLAIN.replace("utt022 22", "utt021b 22"), "a and b differ in utt021b"),
     "shorter": (PLAIN[: PLAIN.index("utt020")], "a and b differ in utt020"),
     "nothing": ("", "b: is empty"),
@@ -85,3 +87,18 @@ def test_faults_have_the_messages_of_read_table(tmp_path: Path, content: str | b
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere: cannot be read"):
         rows_of([tmp_path / "nowhere"])
+
+
+def test_a_long_id_is_refused_in_tables_in_step_and_is_among_those_to_look_at(tmp_path: Path) -> None:
+    long = "utt022" + "ä" * 118
+    (tmp_path / "a").write_text(PLAIN.replace("utt022", long))
+    with pytest.raises(UserError, match="a:23: id 'utt022ä*' has 242 bytes"):
+        rows_of([tmp_path / "a", tmp_path / "a"])
+    assert [key for _, _, odd in streams.read_rows(tmp_path / "a") for key in odd] == [long]
+
+
+@pytest.mark.parametrize("other", ["u2 x", "u2\tx"], ids=["plain", "with a tab"])
+@pytest.mark.parametrize("bad", ["u1 \u3000", "u1 \u00a0 \u2003 ", "u1"])
+def test_an_entry_without_words_is_among_those_to_look_at(tmp_path: Path, other: str, bad: str) -> None:
+    (tmp_path / "text").write_text(f"u0 a\u00a0b\n{bad}\n{other}\n")
+    assert [odd for _, _, odd in streams.read_rows(tmp_path / "text")] == [["u1"]]

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from omnirouter.data.errors import UserError
+from omnirouter.data.files import atomic_write
 from omnirouter.data.tables import read_table, write_table
 
 
@@ -18,6 +19,15 @@ def test_only_line_feeds_end_lines(tmp_path: Path) -> None:
     assert read_table(path) == {"a": "one\u3000two", "b": "x"}
 
 
+def test_an_id_may_be_as_long_as_a_file_name_with_a_prefix(tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    path.write_text(f"{'ä' * 120} 1\n", encoding="utf-8")
+    (key,) = read_table(path)
+    with atomic_write(tmp_path / f"fig2_{key}.json") as file:
+        file.write("x")
+    assert (tmp_path / f"fig2_{key}.json").read_text() == "x"
+
+
 def test_write_is_sorted_and_reads_back(tmp_path: Path) -> None:
     rows = {"b": "x  y", "a-1": "", "B": "ß"}
     write_table(tmp_path / "t", rows)
@@ -30,6 +40,8 @@ def test_write_is_sorted_and_reads_back(tmp_path: Path) -> None:
     [
         (b"a 1\nb 2\na 3\n", "t:3: duplicate id 'a', first on line 1; "),
         (b"a 1\nb\n", "t:2: empty entry of 'b'; "),
+        ("a 1\nb \u00a0\n".encode(), "t:2: empty entry of 'b'; "),
+        ("a \u3000 \u2003\n".encode(), "t:1: empty entry of 'a'; "),
         (b"a 1\n\nb 2\n", "t:2: empty line; "),
         (b"a 1\r\nb 2\r\n", "t:1: Windows line ends on 2 lines, from here; convert with: sed"),
         (b"a 1\nb 2\r", "t:2: Windows line end; "),
@@ -38,6 +50,7 @@ def test_write_is_sorted_and_reads_back(tmp_path: Path) -> None:
         (b"", "t: is empty; "),
         (b" \n", "t: is empty; "),
         (b"a b\x00c\n", r"t:1: the entry of 'a' contains the control or invalid character '\x00'; "),
+        (f"a c\n{'ä' * 120}b c\n".encode(), f"t:2: id '{'ä' * 120}b' has 241 bytes in UTF-8, too many for a file "),
         (b"a/b c\n", "t:1: id 'a/b' contains '/', "),
         (b"-rf c\n", "t:1: id '-rf' begins with '-', "),
         (b".. c\n", "t:1: id '..' begins with '.', "),

@@ -56,6 +56,17 @@ def test_text_is_neither_normalised_nor_are_rare_letters_left_out(tmp_path: Path
     assert 1 not in labels and tokenizer.decode(labels) == "ﬁ ½ Å Q"
 
 
+def test_words_that_are_called_like_sentencepieces_own_units_can_be_written(tmp_path: Path) -> None:
+    """As in TED-LIUM; their characters occur nowhere else."""
+    texts = ["HE SAID <unk> TO ME", "<blank> SAID HE"] * 20
+    train_tokenizer(texts, "bpe", 30, tmp_path / "lang")
+    tokenizer = Tokenizer(tmp_path / "lang")
+    for text in (*texts[:2], "<unk><blank>"):
+        labels = tokenizer.encode(text)
+        assert not {0, 1} & set(labels) and tokenizer.decode(labels) == text
+    assert len(set(tokenizer.tokens)) == 30
+
+
 def test_of_many_transcripts_units_are_learned_from_a_sample_but_no_character_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

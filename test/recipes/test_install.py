@@ -71,9 +71,9 @@ class Clone:
 @pytest.fixture
 def clone(tmp_path: Path) -> Clone:
     for name in NEEDED:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, tmp_path / name)
-    clone = Clone(tmp_path)
+        (tmp_path / "clone" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / "clone" / name)
+    clone = Clone(tmp_path / "clone")
     python = Path(clone.python)
     python.parent.mkdir()
     python.write_text(PYTHON)
@@ -97,12 +97,48 @@ def test_a_python_in_a_path_with_spaces(good: Clone) -> None:
     assert good.calls() == ""
 
 
+def test_it_installs_where_it_lies_whatever_cdpath_is(good: Clone, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(good.root, other)
+    command = ["bash", "tools/install.sh"]
+    environment = {**os.environ, "CDPATH": str(other)}
+    result = subprocess.run(command, cwd=good.root, env=environment, capture_output=True, text=True, check=False)
+    assert result.stdout == f"already installed in {good.venv} (extras: mini tensorboard)\n"
+
+
 def test_an_error_of_pip_costs_nothing_that_was_there(good: Clone) -> None:
     assert good.install("--extras", "lhotse", pip="exit 1").returncode == 1
     assert not good.marker.exists()
     assert good.install("--extras", "lhotse").returncode == 0
     assert (good.venv / "kept").exists()
     assert (good.venv / "installed").read_text().splitlines()[1] == "lhotse mini tensorboard"
+
+
+def test_a_clone_that_is_reached_by_another_path_keeps_its_environment(good: Clone, tmp_path: Path) -> None:
+    (tmp_path / "a link").symlink_to(good.root)
+    assert Clone(tmp_path / "a link").install().returncode == 0
+    assert (good.venv / "kept").exists()
+
+
+@pytest.mark.parametrize("how", ["moved", "copied"])
+@pytest.mark.parametrize("state", ["finished", "extras cut off"])
+def test_a_clone_in_another_place_gets_an_environment_of_its_own(good: Clone, how: str, state: str) -> None:
+    """The scripts of an environment, activate among them, hold its place."""
+    if state == "extras cut off":
+        assert good.install("--python", good.python, "--extras", "lhotse", pip="kill -9 $$").returncode != 0
+    other = Clone(good.root.with_name(f"{good.root.name} 12 34"))  # as the check sum's numbers stand after the place
+    shutil.move(good.root, other.root) if how == "moved" else shutil.copytree(good.root, other.root)
+    refused = other.install("--extras", "lhotse")
+    assert refused.returncode == 1 and f"with --python or --index-url: give the same again ({good.python})" in (
+        refused.stderr
+    )
+    assert (other.venv / "kept").exists()
+    (other.venv / "installed").write_text((other.venv / "installed").read_text().replace(good.python, other.python))
+    result = other.install("--python", other.python, "--extras", "lhotse")
+    assert result.returncode == 0 and f"was made for {good.root}: making it anew" in result.stdout
+    assert not (other.venv / "kept").exists() and not other.marker.exists()
+    assert (other.venv / "installed").read_text().splitlines()[1] == "lhotse mini tensorboard"
+    assert "already installed" in other.install().stdout
 
 
 KILLS = ["kill -9 $$", "kill -9 $PPID; exit 1", "kill -INT $PPID; exit 1"]

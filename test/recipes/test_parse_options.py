@@ -48,6 +48,9 @@ GOOD = {
     "underscore": (["--stop_stage=5"], {"stop_stage": "5"}),
     "flag": (["--force", "--stage", "1"], {"force": "true", "stage": "1"}),
     "the last counts": (["--name", "a", "--name=b"], {"name": "b"}),
+    "the last counts after a number": (["--name", "5", "--name=a"], {"name": "a"}),
+    "the last counts after a number, even if empty": (["--name=5", "--name="], {}),
+    "the last counts of numbers": (["--stage", "1", "--stage", "2"], {"stage": "2"}),
     "empty value": (["--value", "", "--stage", "2"], {"value": "", "stage": "2"}),
     "empty value after =": (["--value="], {"value": ""}),
     "value with =": (["--set=a=1 b=2"], {"set": "a=1 b=2"}),
@@ -88,6 +91,8 @@ BAD = {
     "not a number": (["--stage", "two"], "--stage must be a whole number, not 'two'"),
     "not decimal": (["--stage=08"], "--stage must be a whole number, not '08'"),
     "expression as number": (["--stage", "a[$(touch made)]"], "--stage must be a whole number"),
+    "not a number, after one": (["--stage", "1", "--stage", "two"], "--stage must be a whole number, not 'two'"),
+    "no number": (["--stage="], "--stage must be a whole number, not ''"),
     "flag with value": (["--force=true"], "--force takes no value"),
     "flag with word": (["--force", "true"], "unexpected argument 'true'"),
 }

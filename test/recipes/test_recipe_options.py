@@ -1,6 +1,7 @@
 """What a recipe refuses before it installs, makes or deletes anything."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,36 @@ def test_what_is_not_needed_is_not_asked_for(clone: Clone) -> None:
     """These go as far as looking for Python."""
     for recipe, args in (("own", ["--stage", "2"]), ("mini", ["--stage", "5", "--init", "nope"])):
         assert "python: command not found" in run(clone, recipe, *args).stderr
+
+
+IN_CDPATH = {
+    "mini/asr1/asr.sh": ["--corpus", "mini", "--stage", "7"],  # bash makes the path absolute where run.sh calls it
+    "mini/asr1/compare.sh": ["--job", "1", "--ngpu", "0"],
+    "libriheavy/asr1/run.sh": ["--stage", "7"],
+}
+
+
+@pytest.mark.parametrize("script, args", IN_CDPATH.items(), ids=IN_CDPATH.keys())
+def test_a_script_runs_where_it_lies_whatever_cdpath_is(
+    clone: Clone, tmp_path: Path, script: str, args: list[str]
+) -> None:
+    """From the clone's top, with another clone in CDPATH."""
+    shutil.copytree(clone.root / "egs", tmp_path / "egs", symlinks=True)
+    python = tmp_path / "venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\npwd -P >>"{tmp_path}/places"\n')
+    python.chmod(0o755)
+    environment = {**os.environ, "OMNIROUTER_VENV": str(tmp_path / "venv"), "CDPATH": str(tmp_path)}
+    subprocess.run(["bash", f"egs/{script}", *args], cwd=clone.root, env=environment, check=True)
+    assert set((tmp_path / "places").read_text().splitlines()) == {str((clone.root / "egs" / script).parent.resolve())}
+
+
+def test_the_environment_is_that_of_the_clone_whatever_cdpath_is(clone: Clone, tmp_path: Path) -> None:
+    (tmp_path / "egs/mini/asr1").mkdir(parents=True)
+    environment = {**os.environ, "OMNIROUTER_VENV": "/none", "CDPATH": str(tmp_path)}
+    command = ["bash", "-c", '. egs/mini/asr1/path.sh; echo "$root"']
+    result = subprocess.run(command, cwd=clone.root, env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout == f"{clone.root}\n"
 
 
 @pytest.fixture

@@ -3,12 +3,14 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import kaldiio
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tensorboard.backend.event_processing import event_accumulator
 from torch import Tensor
 
 from omnirouter.data.dataset import FeatureUtterance, read_feature_dir
@@ -44,10 +46,8 @@ def plain(config: ExperimentConfig) -> ExperimentConfig:
     )
 
 
-def loss_by_hand(
-    model: CtcModel, utterances: list[FeatureUtterance], tokenizer: Tokenizer, balance_weight: float
-) -> Tensor:
-    """CTC of each utterance for itself, averaged, and the weighted balance loss."""
+def losses_by_hand(model: CtcModel, utterances: list[FeatureUtterance], tokenizer: Tokenizer) -> tuple[Tensor, Tensor]:
+    """CTC of each utterance for itself, summed, and the balance loss."""
     features = [torch.tensor(kaldiio.load_mat(utterance.place)) for utterance in utterances]
     output = model(torch.nn.utils.rnn.pad_sequence(features, batch_first=True), [len(x) for x in features])
     ctc, begin = torch.zeros(()), 0
@@ -56,13 +56,13 @@ def loss_by_hand(
         log_probs = output.log_probs_TV[begin : begin + len(x) // 4]  # a token is four frames
         begin += len(log_probs)
         ctc = ctc + F.ctc_loss(log_probs, labels, (len(log_probs),), (len(labels),), reduction="sum")
-    return ctc / len(utterances) + balance_weight * output.balance_loss
+    return ctc, output.balance_loss
 
 
 def adamw_by_hand(
     model: CtcModel, moments: dict[str, list[Tensor]], step: int, rate: float, optim: OptimConfig
-) -> bool:
-    """Clip and take step number `step` (from 1) of AdamW, as its paper has it; returns whether it clipped."""
+) -> float:
+    """Clip and take step number `step` (from 1) of AdamW, as its paper has it; returns the norm before clipping."""
     norm = sum(p.grad.double().square().sum() for p in model.parameters()).sqrt().item()
     for name, p in model.named_parameters():
         gradient = p.grad * min(1.0, optim.clip_norm / norm)
@@ -74,11 +74,49 @@ def adamw_by_hand(
         update = (first / (1 - optim.beta1**step)) / ((second / (1 - optim.beta2**step)).sqrt() + 1e-8)
         p.data -= rate * update
         p.grad = None
-    return norm > optim.clip_norm
+    return norm
 
 
-def test_steps_are_those_done_by_hand(tmp_path: Path, inputs: Inputs, plain: ExperimentConfig) -> None:
+def check_records(records: list[dict[str, Any]], steps: list[dict[str, float]], optim: OptimConfig) -> None:
+    """Compare the records of two steps each with what these steps were by hand."""
+    assert [record["step"] for record in records] == [2, 4]
+    for record, pair in zip(records, (steps[:2], steps[2:]), strict=True):
+        total = {name: sum(step[name] for step in pair) for name in pair[0]}
+        wanted = {
+            "ctc_loss": total["ctc"] / total["utterances"], "balance_loss": total["balance"] / 2, "lr": pair[1]["rate"],
+            "grad_norm": total["norm"] / 2, "clipped_share": sum(step["norm"] > optim.clip_norm for step in pair) / 2,
+            "utterances": total["utterances"], "padding_share": 1 - total["frames"] / total["padded_frames"],
+        }  # fmt: skip
+        assert {name: record[name] for name in wanted} == pytest.approx(wanted, rel=1e-4)
+        assert 0.05 < record["padding_share"] < 0.45  # else it could be its opposite
+
+
+def check_board(folder: Path, records: list[dict[str, Any]]) -> None:
+    """Compare what TensorBoard reads with the records."""
+    board = event_accumulator.EventAccumulator(str(folder)).Reload()
+    written = {(tag, event.step): event.value for tag in board.Tags()["scalars"] for event in board.Scalars(tag)}
+    wanted = {}
+    for record in records:
+        for name, value in record.items():
+            if name in ("valid", "time"):
+                wanted |= {(f"{name}/{key}", record["step"]): number for key, number in value.items()}
+            elif name == "routing":
+                wanted |= {(f"routing/2/load/{i}", record["step"]): x for i, x in enumerate(value["2"]["load"], 1)}
+            elif name not in ("step", "epoch"):
+                wanted[name, record["step"]] = value
+    assert len(wanted) > 2 * 14
+    assert {key: written.get(key) for key in wanted} == pytest.approx(wanted)
+
+
+def test_steps_and_their_records_are_those_done_by_hand(
+    tmp_path: Path, inputs: Inputs, plain: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boards: list[Any] = []
+    make = trainer_module.tensorboard_writer
+    monkeypatch.setattr(trainer_module, "tensorboard_writer", lambda *a: boards.append(make(*a)) or boards[-1])
+    plain = dataclasses.replace(plain, training=dataclasses.replace(plain.training, log_every=2))
     train(tmp_path / "exp/a", plain, inputs, CPU)
+    boards[0].flush()  # a thread of its own writes
     utterances, tokenizer = read_feature_dir(inputs.train), Tokenizer(inputs.lang)
     frames = np.concatenate([kaldiio.load_mat(utterance.place) for utterance in utterances]).astype(np.float64)
     torch.manual_seed(plain.training.seed)
@@ -88,12 +126,19 @@ def test_steps_are_those_done_by_hand(tmp_path: Path, inputs: Inputs, plain: Exp
     sampler = BucketSampler([u.frames for u in utterances], plain.batch, plain.training.seed)
     batches = sampler.batches_from(Position())
     moments: dict[str, list[Tensor]] = {}
-    clipped = []
+    steps = []
     for step, rate in enumerate((2e-3, 4e-3, 4e-3, 3e-3), 1):  # to the peak in two steps, half of the cosine in one
         chosen = [utterances[i] for i in next(batches)[1]]
-        loss_by_hand(model, chosen, tokenizer, plain.training.balance_weight).backward()
-        clipped.append(adamw_by_hand(model, moments, step, rate, plain.optim))
-    assert any(clipped)
+        ctc, balance = losses_by_hand(model, chosen, tokenizer)
+        (ctc / len(chosen) + plain.training.balance_weight * balance).backward()
+        norm = adamw_by_hand(model, moments, step, rate, plain.optim)
+        lengths = [utterance.frames for utterance in chosen]
+        frames_of = {"frames": sum(lengths), "padded_frames": max(lengths) * len(chosen), "utterances": len(chosen)}
+        steps.append({"ctc": ctc.item(), "balance": balance.item(), "rate": rate, "norm": norm, **frames_of})
+    assert any(step["norm"] > plain.optim.clip_norm for step in steps)
+    records = [json.loads(line) for line in (tmp_path / "exp/a/metrics.jsonl").read_text().splitlines()]
+    check_records([record for record in records if "ctc_loss" in record], steps, plain.optim)
+    check_board(tmp_path / "exp/a/tensorboard", records)
     trained = torch.load(tmp_path / "exp/a/model.pt", weights_only=True)
     for name, wanted in model.state_dict().items():
         torch.testing.assert_close(trained[name], wanted, rtol=1e-4, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")

@@ -33,6 +33,26 @@ def test_routing_record_averages_batches_by_hand() -> None:
     assert record["cramers_v"] is None
 
 
+def test_figures_of_two_choices_a_token_are_of_the_first_but_for_the_load() -> None:
+    probs = torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.5, 0.1, 0.4]])
+    weights, experts = probs.topk(2, dim=1)
+    telemetry = Telemetry()
+    telemetry.add({}, {0: Routing(probs, experts, weights)})
+    record = telemetry.routing_record()["1"]
+    assert record["load"] == pytest.approx([3 / 6, 2 / 6, 1 / 6])
+    assert record["top1_prob"] == pytest.approx((0.6 + 0.7 + 0.5) / 3)
+    assert record["margin"] == pytest.approx((0.3 + 0.5 + 0.1) / 3)
+    assert record["expert_top1_prob"] == pytest.approx([0.55, 0.7, 0.0])
+
+
+def test_agreement_of_two_choices_a_token_is_of_the_first() -> None:
+    experts = {0: [[0, 2], [1, 2], [0, 3], [1, 3]], 1: [[1, 2], [0, 3], [1, 2], [0, 3]]}  # the second do not agree
+    probs, weights = torch.full((4, 4), 1 / 4), torch.full((4, 2), 1 / 4)
+    telemetry = Telemetry()
+    telemetry.add({}, {layer: Routing(probs, torch.tensor(chosen), weights) for layer, chosen in experts.items()})
+    assert telemetry.routing_record()["2"]["cramers_v"] == pytest.approx(1)
+
+
 def test_an_expert_without_tokens_has_probability_zero() -> None:
     telemetry = Telemetry()
     telemetry.add({}, {0: routing_of([[0.75, 0.25], [0.5, 0.5]])})

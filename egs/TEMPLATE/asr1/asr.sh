@@ -15,7 +15,7 @@
 # was stopped. The same command continues after any interruption.
 set -euo pipefail
 caller_dir=$PWD
-recipe_dir=$(cd "$(dirname "$0")" && pwd)
+recipe_dir=$(CDPATH='' cd "$(dirname "$0")" && pwd)
 
 # Options of every recipe
 stage=0             # first stage to run

@@ -13,7 +13,7 @@
 # and the command without --job, after them, makes the table.
 #
 set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
+here=$(CDPATH='' cd "$(dirname "$0")" && pwd)
 _callee=("$here/asr.sh")
 ! grep -q '^# Options' "$here/run.sh" || _callee=("$here/run.sh" "$here/asr.sh") # a recipe with options of its own
 

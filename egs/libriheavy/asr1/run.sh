@@ -7,7 +7,7 @@
 # conf/base.yaml). Subsets and text forms share exp/ and data/lang_bpe8192: give each a --name, and stage 3 before 4.
 #
 set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
+here=$(CDPATH='' cd "$(dirname "$0")" && pwd)
 _callee=$here/asr.sh
 
 # Options

@@ -14,6 +14,7 @@
 
 _option_names=()
 _option_flags=()
+_option_numbers=()
 _option_helps=()
 passed_on=()
 
@@ -32,6 +33,7 @@ _read_options() { # fills the lists above from the script $1
         if $inside && [[ $line =~ ^([a-z][a-z0-9_]*)=(.*[^ ])?\ +'# '(.*)$ ]]; then
             _option_names+=("${BASH_REMATCH[1]}")
             _option_flags+=("$([[ ${BASH_REMATCH[2]} == false ]] && echo true || echo false)")
+            _option_numbers+=("$([[ ${BASH_REMATCH[2]} == *[!0-9]* || -z ${BASH_REMATCH[2]} ]] && echo false || echo true)")
             _option_helps+=("${BASH_REMATCH[3]}")
         fi
     done <"$1"
@@ -102,7 +104,9 @@ _parse_options() { # $1 is the script, the others are its arguments; locals have
             passed_on+=("--$_name")
             ${_option_flags[_index]} || passed_on[-1]+="=$_value"
         else
-            _set_option "${_option_names[_index]}" "$_value"
+            ! ${_option_numbers[_index]} || [[ $_value =~ ^(0|[1-9][0-9]*)$ ]] ||
+                _fail "--${_option_names[_index]//_/-} must be a whole number, not '$_value'"
+            printf -v "${_option_names[_index]}" %s "$_value"
         fi
         shift
     done
@@ -111,13 +115,6 @@ _parse_options() { # $1 is the script, the others are its arguments; locals have
         [[ -n ${_callee:-} ]] || exit 0
         passed_on+=(--help)
     fi
-}
-
-_set_option() { # sets the option $1 to the value $2
-    if [[ ${!1} =~ ^[0-9]+$ && ! $2 =~ ^(0|[1-9][0-9]*)$ ]]; then
-        _fail "--${1//_/-} must be a whole number, not '$2'"
-    fi
-    printf -v "$1" %s "$2"
 }
 
 _read_options "${BASH_SOURCE[1]}"
