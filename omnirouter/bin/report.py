@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from omnirouter.analysis.report.write import ReportOptions, write_report
+from omnirouter.analysis.report.write import LARGE_BYTES, ReportOptions, write_report
 from omnirouter.bin._main import run
 from omnirouter.scoring.results import HEADLINES
 
@@ -42,6 +42,8 @@ def main() -> None:
     options = ReportOptions(args.sets, args.data, not args.no_audio, args.headline, args.allow_pipes)
     size = write_report(args.exp, args.output, options)
     print(f"{args.output / 'index.html'} is written, {size / 1e6:.1f} MB with its data: open it in a browser")
+    if size > LARGE_BYTES:
+        print("fewer sets (--set NAME) or fewer experiments make it smaller")
 
 
 if __name__ == "__main__":

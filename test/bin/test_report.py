@@ -1,6 +1,10 @@
 import subprocess
 import sys
 
+import pytest
+
+from omnirouter.bin import report
+
 
 def run(*arguments):
     command = [sys.executable, "-m", "omnirouter.bin.report", *map(str, arguments)]
@@ -16,6 +20,17 @@ def test_a_report_of_an_experiment_without_results(tmp_path):
     said = f"{tmp_path / 'report/index.html'} is written, 0.1 MB with its data: open it in a browser\n"
     assert done.stdout == said
     assert (tmp_path / "report/index.html").is_file() and (tmp_path / "report/data/index.js").is_file()
+
+
+@pytest.mark.parametrize(
+    ("size", "advice"),
+    [(10_000_000, ""), (10_000_001, "fewer sets (--set NAME) or fewer experiments make it smaller\n")],
+)
+def test_a_large_report_says_what_makes_it_smaller(monkeypatch, capsys, size, advice):
+    monkeypatch.setattr(report, "write_report", lambda *_: size)
+    monkeypatch.setattr(sys, "argv", ["report", "exp/a", "--output", "out"])
+    report.main()
+    assert capsys.readouterr().out.endswith(f" is written, 10.0 MB with its data: open it in a browser\n{advice}")
 
 
 def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path):

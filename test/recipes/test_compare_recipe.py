@@ -49,7 +49,8 @@ BAD = {
     "jobs": (["--jobs", "0"], "--jobs must be at least 1"),
     "headline": (["--headline", "cer"], "--headline must be raw or whisper, not 'cer'"),
     "job": (["--job", "4"], "--job 4: there are 1 to 3"),
-    "name": (["--name", "x"], "--name: each experiment has its own"),
+    "name": (["--name", "a/b"], "--name: 'a/b' is no name of letters, digits, - and _"),
+    "config": (["--config", "x"], "--config: each experiment has its own"),
     "stop stage": (["--stop_stage", "3"], "--stop_stage: each experiment has its own"),
     "unknown": (["--epochs", "3"], "unknown option --epochs; valid ones are --help --encoders"),
 }
@@ -83,6 +84,18 @@ def test_mistakes_are_refused_before_anything_happens(untouched: Clone, args: li
     refused = call(untouched, *args)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr.startswith("error: ") and message in refused.stderr
+
+
+def test_experiments_of_a_comparison_with_a_name_bear_it(untouched: Clone) -> None:
+    listed = call(untouched, "--list", "--name", "my-1", "--encoders=dense switch", "--experts=2", "--seeds=1 2").stdout
+    assert re.findall(r"^\d (\S+): conf/(\S+)\.yaml ", listed, re.MULTILINE) == [
+        ("my-1_dense", "dense"),
+        ("my-1_dense_seed2", "dense"),
+        ("my-1_switch_2", "switch"),
+        ("my-1_switch_2_seed2", "switch"),
+    ]
+    help_text = call(untouched, "--help").stdout
+    assert re.search(r"\n  --name  .*exp/NAME_dense …, exp/COMPARE_NAME\.md", help_text)
 
 
 def test_a_recipes_own_options_are_known(untouched: Clone) -> None:
@@ -194,6 +207,36 @@ def test_sizes_are_compared_each_with_its_own_baseline(untouched: Clone, python:
     assert not stale.exists()
 
 
+def test_a_comparison_with_a_name_leaves_the_other_alone(untouched: Clone, python: Path, tmp_path: Path) -> None:
+    others, stale = (
+        untouched.mini / f"exp/{folder}/figures_test/fig2_old.png" for folder in ("compare", "compare_short")
+    )
+    for path in (others, stale):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    done = call(untouched, "--name", "short", "--jobs=3", "--ngpu=0", OMNIROUTER_VENV=str(python.parents[1]))
+    assert done.returncode == 0 and done.stdout.endswith("exp/COMPARE_short.md and exp/compare_short/ are written\n")
+    calls = (tmp_path / "calls").read_text()
+    names = {f"short_{encoder}" for encoder in ("dense", "switch", "omnirouter")}
+    assert set(re.findall(r"bin\.train .*--exp exp/(\S+) ", calls)) == names
+    table, figures = calls.splitlines()[-2:]
+    experiments = "exp/short_dense exp/short_switch exp/short_omnirouter"
+    assert table.endswith(f"compare_table {experiments} --headline raw --output exp/COMPARE_short.md")
+    assert figures.endswith(f"figures {experiments} --output exp/compare_short/figures")
+    assert {path.stem for path in (untouched.mini / "exp/compare_short").glob("*.log")} == names
+    assert others.exists() and not stale.exists()
+
+
+def test_fig_3_can_be_left_out(untouched: Clone, python: Path, tmp_path: Path) -> None:
+    for name in ("dense", "switch"):
+        (untouched.mini / f"exp/drawn_{name}/routing_test").mkdir(parents=True)
+    for given, wanted in (([], 2), (["--skip-fig3"], 0)):
+        (tmp_path / "calls").unlink(missing_ok=True)
+        options = ("--encoders", "dense switch", "--name=drawn", "--ngpu=0", *given)
+        assert call(untouched, *options, OMNIROUTER_VENV=str(python.parents[1])).returncode == 0
+        assert (tmp_path / "calls").read_text().count("bin.random_routing ") == wanted
+
+
 def test_one_job_of_the_list(untouched: Clone, python: Path, tmp_path: Path) -> None:
     done = call(untouched, "--job", "2", OMNIROUTER_VENV=str(python.parents[1]))
     assert done.returncode == 0 and "2 of 3: switch is finished" in done.stdout
@@ -244,3 +287,10 @@ def test_the_table_and_the_figures_are_there(compared: tuple[Clone, list[str]]) 
     measured = {path.name for path in (clone.mini / "exp/switch_2").glob("random_routing_*")}
     assert measured == {"random_routing_test"} and not list((clone.mini / "exp/dense").glob("*routing*"))
     assert (clone.mini / "exp/switch_2/random_routing_test/fig3_random_routing.png").exists()
+
+
+def test_a_second_comparison_is_told_to_take_a_name(compared: tuple[Clone, list[str]]) -> None:
+    clone, _ = compared
+    options = ("--ngpu=0", "--encoders=dense", "--job=1", "--set", TINY.replace("max_steps=4", "max_steps=5"))
+    refused = clone.output_of([str(clone.mini / "run_compare.sh"), *clone.command()[1:4], *options], code=1)
+    assert "exp/dense is another experiment" in refused and "give this one a --name of its own" in refused

@@ -238,6 +238,19 @@ def test_random_routing_is_measured_on_request_on_the_test_sets_of_a_mixture_of_
         assert analysed == ["dev", "test"]
 
 
+def test_fig_3_is_passed_over_where_a_token_has_several_experts(
+    calls: Callable[..., list[str]], clone: Clone, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for top_k, wanted in ((1, 1), (2, 0), (10, 0)):
+        folder = clone.mini / f"exp/top{top_k}"
+        (folder / "routing_test").mkdir(parents=True)
+        (folder / "config.yaml").write_text(f"model:\n  experts: 16\n  top_k: {top_k}\n  balance: switch\n")
+        lines = calls("--stage", "7", "--random-routing", "--name", folder.name)
+        assert len([line for line in lines if "bin.random_routing" in line]) == wanted
+        notice = "random routing test: passed over, since Fig. 3 is of the top-1 expert only (model.top_k)"
+        assert (notice in capfd.readouterr().out) == (not wanted)
+
+
 def test_the_configuration_is_checked_before_the_first_stage_where_training_is_asked_for(
     calls: Callable[..., list[str]],
 ) -> None:

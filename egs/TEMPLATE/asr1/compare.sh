@@ -4,8 +4,9 @@
 # the first seeds.
 #
 # Every experiment is a job of its own, exp/<name> with the log exp/compare/<name>.log, and whatever is finished is passed
-# over: the same command goes on after any interruption. --jobs N runs several at a time; with OMNIROUTER_BACKEND=slurm
-# each takes a place on the cluster by itself (cmd.sh). Where jobs are submitted otherwise, say as an array:
+# over: the same command goes on after any interruption. A second comparison, of other settings, takes a --name, which
+# all that it makes then bears. --jobs N runs several at a time; with OMNIROUTER_BACKEND=slurm each takes a place on the
+# cluster by itself (cmd.sh). Where jobs are submitted otherwise, say as an array:
 #
 #     ./run.sh --stop-stage 3; ./run_compare.sh --list
 #     sbatch --array=1-9 --wrap './run_compare.sh --job $SLURM_ARRAY_TASK_ID'
@@ -23,6 +24,7 @@ experts=            # numbers of experts, "2 4 8", of all but configurations cal
 sizes=              # "small: model.dim=96; large: model.dim=192 model.ffn_dim=768": names, and changes to each configuration
 seeds=              # seeds of the training, "1 2 3"; by default the configuration's
 set=                # changes to every configuration: "key=value key=value"
+name=               # of this comparison: it makes exp/NAME_dense …, exp/COMPARE_NAME.md, exp/compare_NAME/; none by default
 jobs=1              # experiments at a time, which share out this machine's cores, and its GPUs or those of CUDA_VISIBLE_DEVICES
 list=false          # only list the experiments
 job=                # only this experiment, by its number in the list, and no table
@@ -33,15 +35,15 @@ headline=raw        # word error rate of the table: raw or whisper (normalised)
 log() { echo "[$(date +%T)] $*"; }
 die() { echo "error: $*" >&2 && exit 1; }
 add() { # adds the experiments of one column: encoder, number of experts, name of the size, changes
-    local column="" name seed words
+    local column="" experiment seed words
     for seed in ${seeds:-1}; do
-        name=$1${2:+_$2}${3:+_$3}
-        [[ $seed == 1 ]] || name+=_seed$seed
-        names+=("$name")
+        experiment=${name:+${name}_}$1${2:+_$2}${3:+_$3}
+        [[ $seed == 1 ]] || experiment+=_seed$seed
+        names+=("$experiment")
         configs+=("$here/conf/$1.yaml")
         read -ra words <<<"$set $4 ${2:+model.experts=$2} ${seeds:+training.seed=$seed}"
         changes+=("${words[*]}")
-        column+=${column:+,}exp/$name
+        column+=${column:+,}exp/$experiment
     done
     columns+=("$column")
     drawn+=("${column%%,*}")
@@ -70,10 +72,11 @@ for option in "${passed_on[@]}"; do
         --help) exec "$here/run.sh" --help ;;
         --ngpu=*) ngpu=${option#*=} ;;
     esac
-    [[ ! $option =~ ^--(stage|stop[-_]stage|name|config|init)= ]] ||
+    [[ ! $option =~ ^--(stage|stop[-_]stage|config|init)= ]] ||
         die "${option%%=*}: each experiment has its own; choose by --encoders, --experts, --sizes, --seeds and --set"
 done
 [[ $headline == raw || $headline == whisper ]] || die "--headline must be raw or whisper, not '$headline'"
+[[ $name =~ ^[A-Za-z0-9_-]*$ ]] || die "--name: '$name' is no name of letters, digits, - and _"
 [[ "$experts $seeds" =~ ^[0-9\ ]*$ ]] || die "--experts and --seeds are numbers with spaces between"
 [[ $ngpu =~ ^(0|[1-9][0-9]*)?$ ]] || die "--ngpu must be a number of GPUs, not '$ngpu'"
 ((jobs > 0)) || die "--jobs must be at least 1"
@@ -114,21 +117,22 @@ run_experiment() { # stages 4 to 7 of the experiment number $1; where it is draw
 . "$here/path.sh"
 # shellcheck source=egs/TEMPLATE/asr1/cmd.sh
 . "$here/cmd.sh"
-mkdir -p "$here/exp/compare"
+made=exp/compare${name:+_$name}
+mkdir -p "$here/$made"
 shopt -s nullglob
 if [[ -n $job ]]; then
     [[ $job =~ ^[1-9][0-9]*$ && $job -le ${#names[@]} ]] || die "--job $job: there are 1 to ${#names[@]} (--list)"
-    name=${names[job - 1]} log_file=exp/compare/${names[job - 1]}.log
+    experiment=${names[job - 1]} log_file=$made/${names[job - 1]}.log
     if [[ -n ${COMPARE_GPUS:-} ]]; then # of the command that has started this job
         read -ra shares <<<"$COMPARE_GPUS"
         export CUDA_VISIBLE_DEVICES=${shares[COMPARE_SLOT]}
     fi
-    log "$job of ${#names[@]}: $name begins, or goes on${COMPARE_GPUS:+ on GPU $CUDA_VISIBLE_DEVICES} ($log_file)"
+    log "$job of ${#names[@]}: $experiment begins, or goes on${COMPARE_GPUS:+ on GPU $CUDA_VISIBLE_DEVICES} ($log_file)"
     if ! run_experiment $((job - 1)) >"$here/$log_file" 2>&1; then
         tail -n 20 "$here/$log_file" >&2
-        die "$name failed; above is the end of $log_file"
+        die "$experiment failed; above is the end of $log_file"
     fi
-    log "$job of ${#names[@]}: $name is finished"
+    log "$job of ${#names[@]}: $experiment is finished"
     exit
 fi
 
@@ -140,17 +144,17 @@ seq ${#names[@]} | xargs -P "$jobs" -n 1 --process-slot-var=COMPARE_SLOT "$here/
     die "not all experiments are finished; the same command goes on with those that are not"
 
 cd "$here"
-rm -rf exp/compare/figures* # an earlier call's may be of other experiments
-python -m omnirouter.bin.compare_table "${columns[@]}" --headline "$headline" --output exp/COMPARE.md
+rm -rf "$made"/figures* # an earlier call's may be of other experiments
+python -m omnirouter.bin.compare_table "${columns[@]}" --headline "$headline" --output "exp/COMPARE${name:+_$name}.md"
 routed=0 analyses=() # experiments with a router; their analysed sets
 for exp in "${drawn[@]}"; do
     sets_of=("$exp"/routing_*)
     ((${#sets_of[@]} == 0)) || routed=$((routed + 1))
     analyses+=("${sets_of[@]##*/routing_}")
 done
-((routed > 0)) || python -m omnirouter.bin.figures "${drawn[@]}" --output exp/compare/figures
+((routed > 0)) || python -m omnirouter.bin.figures "${drawn[@]}" --output "$made/figures"
 while read -r analysed dataset; do
     [[ -n $dataset && $analysed == "$routed" ]] || continue # somebody has analysed another set of some of them
-    python -m omnirouter.bin.figures "${drawn[@]}" --set "$dataset" --output "exp/compare/figures_$dataset"
+    python -m omnirouter.bin.figures "${drawn[@]}" --set "$dataset" --output "$made/figures_$dataset"
 done < <(printf '%s\n' "${analyses[@]}" | sort | uniq -c)
-log "exp/COMPARE.md and exp/compare/ are written"
+log "exp/COMPARE${name:+_$name}.md and $made/ are written"

@@ -91,15 +91,16 @@ def _write_list(
     decoded: Sequence[Decoded | None],
 ) -> None:
     """Write what is needed to list, sort and search the utterances, a column each."""
-    reference = next(one for one in decoded if one).alignments
+    scored = [one.alignments for one in decoded if one]
     columns = {
         "ids": utt_ids,
         "speakers": [utt.speaker for utt in utterances],
         "lengths_s": [round(sound.duration_s, 2) for sound in sounds]
         or [utt.duration_s and round(utt.duration_s, 2) for utt in utterances],
         "audio": [not sound.problem for sound in sounds],
-        "texts": [" ".join(reference[utt_id].ref) for utt_id in utt_ids],
+        "texts": [" ".join(scored[0][utt_id].ref) for utt_id in utt_ids],
         "errors": [one and [one.alignments[utt_id].errors for utt_id in utt_ids] for one in decoded],
+        "differ": [len({tuple(mine[utt_id].hyp) for mine in scored}) > 1 for utt_id in utt_ids],  # the hypotheses
     }
     write_script(folder, f"set{reported.number}", columns)
 

@@ -27,6 +27,8 @@ from omnirouter.data.files import atomic_dir
 from omnirouter.scoring.results import checkout_commit
 
 SITE = Path(__file__).with_name("site")
+LARGE_BYTES = 10_000_000
+"""More than this of page and data are worth a word to the user."""
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,18 @@
-"""Made experiments, with all that a report can show."""
+"""Made experiments, with all that a report can show, and a browser to show it."""
 
 import json
 import re
+import shutil
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
 
 from omnirouter.analysis.assignments import make_assignments, write_assignments
 from omnirouter.data.datadir import read_table
@@ -18,6 +21,29 @@ from omnirouter.decoding.ctm import Word, write_ctm
 from omnirouter.scoring.report import score_decoding
 
 LAYERS, EXPERTS = 2, 12
+ARGUMENTS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--disable-gpu",
+    "--window-size=1400,1000",
+    "--force-prefers-reduced-motion",
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("no chromium and chromedriver here (Debian: apt install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ARGUMENTS:
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    session = webdriver.Chrome(options=options, service=Service(driver))
+    yield session
+    session.quit()
 
 
 @pytest.fixture(scope="session")
@@ -41,15 +67,24 @@ def read_script() -> Callable[[Path, str], Any]:
 
 
 def _make_experiment(
-    path: Path, encoder: str, data_dir: Path, hypotheses: Mapping[str, str], seed: int = 1, with_ctm: bool = False
+    path: Path,
+    encoder: str,
+    data_dir: Path,
+    hypotheses: Mapping[str, str],
+    seed: int = 1,
+    with_ctm: bool = False,
+    steps: Sequence[int] = (10, 20, 30),
 ) -> Path:
-    """An experiment with a training of three steps and hypotheses on a set, scored; an encoder of experts is routed so
-    that layer 1 has expert 0 all the time, layer 2 expert 1 for the first half of an utterance, then 9."""
+    """An experiment with a training recorded at these steps and hypotheses on a set, scored.
+
+    An encoder of experts is routed so that layer 1 has expert 0 all the time, layer 2 expert 1 for the first half of
+    an utterance, then 9.
+    """
     decode = path / f"decode_{data_dir.name}"
     decode.mkdir(parents=True, exist_ok=True)
     model = {"encoder": encoder, "layers": LAYERS, "experts": EXPERTS}
     (path / "config.yaml").write_text(yaml.safe_dump({"model": model, "training": {"seed": seed}}))
-    (path / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in _metrics(encoder)))
+    (path / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in _metrics(encoder, steps)))
     write_table(decode / "text", hypotheses)
     score_decoding(data_dir, decode / "text", decode / "score")
     if encoder != "dense":
@@ -65,9 +100,9 @@ def _timed(text: str) -> list[Word]:
     return [Word(i / 10, 0.08, word) for i, word in enumerate(text.split())]
 
 
-def _metrics(encoder: str) -> list[dict]:
+def _metrics(encoder: str, steps: Sequence[int]) -> list[dict]:
     lines = []
-    for step in (10, 20, 30):
+    for step in steps:
         agreement = {"1": {"cramers_v": None}, "2": {"cramers_v": 0.2}, "3": {"cramers_v": 0.4}}
         routing = {} if encoder == "dense" else {"routing": agreement}
         lines.append(

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from matplotlib.image import imsave
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
@@ -20,29 +20,6 @@ from omnirouter.data.datadir import Utterance, write_data_dir
 
 COUNT, PAGE_ROWS, WAIT_S = 60, 50, 20
 EVIL = '<script>window.hacked=1</script> <img/src=x/onerror=window.hacked=1> "quoted" naïve Ω'
-ARGUMENTS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-dev-shm-usage",
-    "--disable-gpu",
-    "--window-size=1400,1000",
-    "--force-prefers-reduced-motion",
-)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[webdriver.Chrome]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        pytest.skip("no chromium and chromedriver here (Debian: apt install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ARGUMENTS:
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    session = webdriver.Chrome(options=options, service=Service(driver))
-    yield session
-    session.quit()
 
 
 def text_of(number: int) -> str:
@@ -51,7 +28,10 @@ def text_of(number: int) -> str:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory, make_experiment) -> Path:
-    """60 utterances of two speakers by a dense, a Switch and an Omni-router experiment; awkward names throughout."""
+    """60 utterances of two speakers by a dense, a Switch and an Omni-router experiment; awkward names throughout.
+
+    In utt00 all have one error, not all the same.
+    """
     folder = tmp_path_factory.mktemp("report") / 'a "folder" #1 of 100%'
     (folder / "wavs").mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -61,16 +41,18 @@ def report(tmp_path_factory, make_experiment) -> Path:
         soundfile.write(path, 0.1 * rng.standard_normal(8000 + 160 * i), 16000)
         utterances.append(Utterance(f"utt{i:02d}", path, text_of(i), "zoë" if i % 3 else "ann"))
     texts = {utt.utt_id: utt.text for utt in utterances}
-    wrong = {f"utt{i:02d}": f"WORD{i} SO WRONG" for i in range(10, 15)}
+    wrong = {f"utt{i:02d}": f"WORD{i} SO WRONG" for i in range(10, 15)} | {"utt00": "WORD0 FRIEND"}
     for name in ("test", "dev #2"):
         write_data_dir(folder / f"data/{name}", utterances)
         for kind, hypotheses in (
-            ("dense", texts),
+            ("dense", texts | {"utt00": "WORD0 BEND"}),
             ("switch <b>", texts | wrong),
-            ("omnirouter", texts | {"utt03": ""}),
+            ("omnirouter", texts | {"utt03": "", "utt00": "WORD0 BEND"}),
         ):
             encoder = kind.split()[0]
-            make_experiment(folder / f"exp/{kind}", encoder, folder / f"data/{name}", hypotheses, with_ctm=True)
+            steps = (10, 25, 45, 60) if kind == "omnirouter" else (10, 20, 30)
+            path, data = folder / f"exp/{kind}", folder / f"data/{name}"
+            make_experiment(path, encoder, data, hypotheses, with_ctm=True, steps=steps)
     for name in ("random_routing_dev #2/fig3_random_routing", "routing_dev #2/fig2_utt#1", "figures/load"):
         path = folder / f"exp/omnirouter/{name}.png"
         path.parent.mkdir(exist_ok=True)
@@ -118,6 +100,19 @@ class Page:
     def press(self, key: str) -> None:
         self.one("body").send_keys(key)
 
+    def read_at_step(self, step: int, last: int) -> tuple[str, float]:
+        """What the first training curve, whose axis ends at `last`, says with the pointer at a step; the cursor's."""
+        script = """const chart = document.querySelector("#training-body svg");
+            chart.scrollIntoView({ block: "center" });
+            const { x, y, width, height } = chart.getBoundingClientRect();
+            return [x + CHART.left, width - CHART.left - CHART.right, y + height / 2];"""
+        left, width, middle = self.run(script)
+        moves = ActionBuilder(self.browser)
+        moves.pointer_action.move_to_location(1, 1).move_to_location(round(left + width * step / last), round(middle))
+        moves.perform()
+        cursor = self.run("return document.querySelector('#training-body .cursor').getAttribute('x1') - CHART.left")
+        return self.text("#training-body output"), cursor / width * last
+
     def colours_at(self, *points: tuple[float, float]) -> list[list[int]]:
         """Red, green and blue of the timeline at points (x, y), shares of its width and height."""
         script = """const { width, height } = document.querySelector("#detail canvas");
@@ -140,7 +135,8 @@ def page(browser, report) -> Iterator[Page]:
 
 def test_results_curves_and_routing_are_drawn(page):
     cells = [cell.text for cell in page.browser.find_elements(By.CSS_SELECTOR, "#results tbody tr:nth-child(1) > *")]
-    assert cells[:3] == ["dev #2", "dense", "dense"] and "0.00" in cells
+    words = sum(len(text_of(i).split()) for i in range(COUNT))
+    assert cells[:3] == ["dev #2", "dense", "dense"] and f"{100 / words:.2f}" in cells
     assert len(page.browser.find_elements(By.CSS_SELECTOR, "#training-body svg")) == 4
     assert "no routing" in page.text("#routing-body")
     page.press("2")
@@ -149,6 +145,20 @@ def test_results_curves_and_routing_are_drawn(page):
         page.one("#routing-body .load").get_attribute("aria-label")
         == f"Layer 2: 0.0, 50.0,{' 0.0,' * 7} 50.0, 0.0, 0.0 %"
     )
+
+
+def test_curves_are_read_at_the_pointer_and_end_with_their_trainings(page):
+    """CTC losses of 100 / step, of two trainings of steps 10, 20, 30 and one of 10, 25, 45, 60."""
+    for step, read_at, values in (
+        (20, 20, "dense 5 · switch <b> 5 · omnirouter 4"),
+        (26, 25, "dense 5 · switch <b> 5 · omnirouter 4"),
+        (30, 30, "dense 3.3333 · switch <b> 3.3333 · omnirouter 4"),
+        (44, 45, "dense – · switch <b> – · omnirouter 2.2222"),
+        (60, 60, "dense – · switch <b> – · omnirouter 1.6667"),
+        (5, 10, "dense 10 · switch <b> 10 · omnirouter 10"),
+    ):
+        expected = (f"training step {read_at}: {values}", pytest.approx(read_at))
+        page.until(lambda step=step, expected=expected: page.read_at_step(step, last=60) == expected)
 
 
 def test_figures_of_stage_7_are_shown(page):
@@ -174,7 +184,7 @@ def test_columns_sort_both_ways(page):
     assert page.column("speaker") == ["ann"] * 20 + ["zoë"] * 30
     page.press("2")
     page.sort("errors")
-    assert page.column("errors")[:6] == ["5", "4", "3", "2", "2", "0"]
+    assert page.column("errors")[:7] == ["5", "4", "3", "2", "2", "1", "0"]
     page.sort("wer")
     rates = [float(rate) for rate in page.column("wer")]
     assert rates == sorted(rates, reverse=True) and rates[0] > 0
@@ -195,9 +205,10 @@ def test_words_ids_and_speakers_are_found(page):
 def test_filters(page):
     page.press("2")
     Select(page.one("#filter")).select_by_value("wrong")
-    page.until(lambda: page.text("#count") == "1–5 of 5")
-    Select(page.one("#filter")).select_by_value("differ")
     page.until(lambda: page.text("#count") == "1–6 of 6")
+    Select(page.one("#filter")).select_by_value("differ")
+    page.until(lambda: page.text("#count") == "1–7 of 7")
+    assert "utt00" in page.column("id"), "as many errors in each, but other words"
 
 
 def test_markup_in_a_transcript_is_text(page):
@@ -225,7 +236,8 @@ def test_audio_plays_and_is_not_loaded_before(page):
 
 def test_experiments_switch_by_click_and_by_key(page):
     page.search("utt12", "1–1 of 1")
-    assert "dense: 0 errors in 4 words" in page.text("#detail")
+    assert "dense: 0 errors in 4 words (raw WER 0.0 %)" in page.text("#detail")
+    assert page.text("#list-head [data-sort=wer]") == "raw WER %"
     page.one("#experiments label:nth-child(2)").click()
     page.until(lambda: "switch <b>: 3 errors" in page.text("#detail"))
     shown = page.browser.find_elements(By.CSS_SELECTOR, "#detail .alignment")[0]

@@ -61,7 +61,7 @@ def test_a_report_holds_lists_details_and_audio(recipe, read_script):
     assert index["sets"][0]["name"] == "tiny" and index["sets"][0]["audio"] == 0
     assert listed["ids"] == list(TEXTS) and listed["texts"] == list(TEXTS.values())
     assert listed["speakers"] == ["spk0", "spk0", "spk1", "spk1"] and listed["lengths_s"] == [1.0, 1.1, 1.2, 1.3]
-    assert listed["errors"] == [[2, 0, 0, 0], [0, 0, 0, 3]]
+    assert listed["errors"] == [[2, 0, 0, 0], [0, 0, 0, 3]] and listed["differ"] == [True, False, False, True]
     (hyp, *_), _ = piece["hyp"]
     assert hyp == "tone number one more" and sorted(piece["ops"][0][0]) == ["C", "C", "I", "S"]
     (no_times, *_), (times, *_) = piece["ref_times"]

@@ -16,6 +16,10 @@ reported_sets=()
 ! $random_routing || read -ra reported_sets <<<"$test_sets"
 for dataset in "${reported_sets[@]}"; do
     [[ -d $exp/routing_$dataset ]] || continue # a dense encoder has none
+    if grep -qs '^  top_k: \([^1]\|..\)' "$exp/config.yaml"; then
+        log "stage 7 random routing $dataset: passed over, since Fig. 3 is of the top-1 expert only (model.top_k)"
+        continue
+    fi
     find_features "$dataset"
     step "7 random routing $dataset" --record "$exp/.stage/random_routing_$dataset.json" --prefix "$gpu_prefix" \
         --from 4 "$exp/model.pt" --from 1 "data/$dataset/text" "${features_of[@]}" \

@@ -1,7 +1,7 @@
 "use strict";
 // Line charts, drawn as SVG at the width they have.
 
-const CHART = { height: 230, left: 46, right: 20, top: 8, bottom: 34 };
+const CHART = { height: 230, left: 46, right: 20, top: 8, bottom: 34, slack: 2 }; // pixels
 
 // about: {title, xLabel, isLog, fromZero}; series: {name, number, x, y}, the number giving colour and dashes.
 function lineChart(figure, about, series) {
@@ -91,20 +91,26 @@ function followPointer(svg, about, series, scales, readout) {
   const ends = { y1: CHART.top, y2: CHART.height - CHART.bottom };
   const cursor = drawn("line", { class: "cursor", ...ends, visibility: "hidden" });
   svg.append(cursor);
+  const steps = series.flatMap((one) => one.x);
   svg.onpointermove = (event) => {
-    const step = scales.at(event.clientX - svg.getBoundingClientRect().left);
-    const nearest = series.map((one) => nearestIndex(one.x, step));
-    const at = series[0].x[nearest[0]];
+    const at = steps[nearestIndex(steps, scales.at(event.clientX - svg.getBoundingClientRect().left))];
     cursor.setAttribute("x1", scales.x(at));
     cursor.setAttribute("x2", scales.x(at));
     cursor.setAttribute("visibility", "visible");
-    const values = series.map((one, i) => `${one.name} ${one.y[nearest[i]]}`);
+    const values = series.map((one) => `${one.name} ${valueAt(one, at, scales) ?? "–"}`);
     readout.textContent = `${about.xLabel} ${Math.round(at)}: ${values.join(" · ")}`;
   };
   svg.onpointerleave = () => {
     cursor.setAttribute("visibility", "hidden");
     readout.textContent = "";
   };
+}
+
+// The value nearest to a step; none before a series begins and after it has ended, as far as can be seen.
+function valueAt(one, step, scales) {
+  const [first, here, last] = [one.x[0], step, one.x[one.x.length - 1]].map(scales.x);
+  if (here < first - CHART.slack || here > last + CHART.slack) return null;
+  return one.y[nearestIndex(one.x, step)];
 }
 
 function nearestIndex(values, wanted) {

@@ -65,7 +65,7 @@ function errorSummary(operations) {
   const errors = operations.length - count("C");
   const kinds = ["S", "I", "D"].filter(count).map((letter) => plural(count(letter), MARKS[letter]));
   const rate = rounded(percent(errors, words));
-  const sum = `${plural(errors, "error")} in ${plural(words, "word")} (WER ${rate} %)`;
+  const sum = `${plural(errors, "error")} in ${plural(words, "word")} (raw WER ${rate} %)`;
   return kinds.length ? `${sum}: ${kinds.join(", ")}` : sum;
 }
 

@@ -7,7 +7,7 @@ const COLUMNS = [
   { key: "speaker", title: "Speaker" },
   { key: "length", title: "Length", number: true },
   { key: "errors", title: "Errors", number: true },
-  { key: "wer", title: "WER %", number: true },
+  { key: "wer", title: "raw WER %", number: true },
 ];
 const LIST = { data: null, rows: [], page: 0, sort: "errors", down: true };
 
@@ -44,7 +44,7 @@ async function showList() {
 
 function passes(row, filter) {
   if (filter === "wrong") return errorsOf(row) > 0;
-  if (filter === "differ") return new Set(LIST.data.errors.filter(Boolean).map((errors) => errors[row])).size > 1;
+  if (filter === "differ") return LIST.data.differ[row];
   return true;
 }
 
