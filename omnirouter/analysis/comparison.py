@@ -122,14 +122,17 @@ def _write_random_routing(
     output: Path, exps: Sequence[Path], subjects: Sequence[Subject], set_name: str, colour_of: Mapping[str, str]
 ) -> list[str]:
     """Draw Fig. 3 of the experiments that have been decoded for it, which stage 7 does if told to; name the others."""
-    measured, missing = {}, []
+    measured: dict[str, Any] = {}
+    missing: dict[str, list[str]] = {}
     for exp, subject in zip(exps, subjects, strict=True):
         path = exp / f"random_routing_{set_name}" / "wer.json"
         if path.exists():
             measured[subject.title] = read_random_routing(path)
+        elif subject.config.top_k > 1:
+            missing.setdefault("it is of the top-1 expert only (model.top_k)", []).append(subject.title)
         else:
-            missing.append(subject.title)
+            how = f"not measured on {set_name}; --random-routing of stage 7 does it, or omnirouter.bin.random_routing"
+            missing.setdefault(how, []).append(subject.title)
     if measured:
         write_figure(output, "fig3_random_routing", *random_routing_figure(measured, set_name, colour_of))
-    how = f"not measured on {set_name}; --random-routing of stage 7 does it, or omnirouter.bin.random_routing"
-    return [f"Fig. 3 of {', '.join(missing)}: {how}"] if missing else []
+    return [f"Fig. 3 of {', '.join(titles)}: {reason}" for reason, titles in missing.items()]

@@ -198,16 +198,21 @@ def _with_own_units(exp: Path, inputs: Inputs, lang: Path, digest_of: Callable[[
 
 def build_model(config: ExperimentConfig, tokenizer: Tokenizer, stats: FeatureStats) -> CtcModel:
     """Make a model with seeded random weights and the given feature statistics."""
-    if len(stats.mean) != config.model.n_mels:
-        raise UserError(
-            f"model.n_mels is {config.model.n_mels}, but the training features have {len(stats.mean)} values a frame; "
-            f"set model.n_mels={len(stats.mean)}"
-        )
+    check_n_mels(config, stats)
     torch.manual_seed(config.training.seed)
     model = CtcModel(config.model, len(tokenizer.tokens))
     model.feature_mean.copy_(torch.from_numpy(stats.mean))
     model.feature_std.copy_(torch.from_numpy(stats.std))
     return model
+
+
+def check_n_mels(config: ExperimentConfig, stats: FeatureStats) -> None:
+    """Raise UserError unless the features have as many values a frame as the model takes."""
+    if len(stats.mean) != config.model.n_mels:
+        raise UserError(
+            f"model.n_mels is {config.model.n_mels}, but the training features have {len(stats.mean)} values a frame; "
+            f"set model.n_mels={len(stats.mean)}"
+        )
 
 
 def load_experiment(exp: Path) -> tuple[CtcModel, Tokenizer]:

@@ -1,5 +1,7 @@
 """Training from data directories to a finished experiment."""
 
+import shutil
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
@@ -21,6 +23,7 @@ from omnirouter.training.experiment import (
     Inputs,
     begun_with,
     build_model,
+    check_n_mels,
     has_begun,
     locked,
     open_experiment,
@@ -32,8 +35,10 @@ from omnirouter.training.initial import check_initial, initialise
 from omnirouter.training.log import LOG, log_to
 from omnirouter.training.pinning import pinned
 from omnirouter.training.selection import open_training_data
-from omnirouter.training.skipping import Unreadable
+from omnirouter.training.skipping import LEAVE_OUT, Unreadable
 from omnirouter.training.trainer import Trainer
+
+STATS = "feature_stats.json"
 
 
 def train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.device, restart: bool = False) -> None:
@@ -63,24 +68,58 @@ def _open(exp: Path, config: ExperimentConfig, inputs: Inputs, restart: bool, lo
             check_initial(config.model, inputs.init, exp)
     locks.enter_context(locked(exp))
     remove_leftovers(exp)
+    if restart and has_begun(exp):
+        _try_data(exp, config, inputs, digest_of)
     if restart:
         remove_experiment(exp)
         locks.enter_context(locked(exp))
-    return open_experiment(exp, config, inputs, digest_of)
+    is_finished = open_experiment(exp, config, inputs, digest_of)
+    if is_finished:
+        _check_finished(exp, config, inputs)
+    return is_finished
+
+
+def _check_finished(exp: Path, config: ExperimentConfig, inputs: Inputs) -> None:
+    """Raise UserError when the training set has other features by now, as of other audio of the same lengths."""
+    try:
+        _, stats = open_training_data(exp, config, inputs)
+    except UserError as error:  # what has been trained needs them no more
+        LOG.warning("not known whether %s still has what was trained on: %s", inputs.train, error)
+    else:
+        _check_features(exp, inputs, stats)
+
+
+def _try_data(exp: Path, config: ExperimentConfig, inputs: Inputs, digest_of: Callable[[Path], str]) -> None:
+    """Raise what the data have against a training, found in a folder beside the experiment; it then stays."""
+    trial = exp.with_name(f".{exp.name}.trial")
+    shutil.rmtree(trial, ignore_errors=True)
+    open_experiment(trial, config, inputs, digest_of)
+    if (exp / LEAVE_OUT).exists():
+        shutil.copy(exp / LEAVE_OUT, trial)
+    _, stats = open_training_data(trial, config, inputs)
+    check_n_mels(config, stats)
+    read_feature_dir(inputs.dev, inputs.allow_pipes, config.model.n_mels)
+    shutil.rmtree(trial)
 
 
 def _open_data(exp: Path, config: ExperimentConfig, inputs: Inputs) -> tuple[TrainingData, FeatureStats]:
     """Open the training data; their statistics are the experiment's, or UserError when it has begun with others."""
     data, stats = open_training_data(exp, config, inputs)
-    path = exp / "feature_stats.json"
-    if not has_begun(exp):
-        stats.save(path)
-    elif not FeatureStats.load(path).is_close_to(stats):
-        raise UserError(
-            f"{inputs.train}: its features have other means or deviations than when this training began ({path}); "
-            "make them as they were (--features of stage 2), or --restart"
-        )
+    if has_begun(exp):
+        _check_features(exp, inputs, stats)
+    else:
+        stats.save(exp / STATS)
     return data, stats
+
+
+def _check_features(exp: Path, inputs: Inputs, stats: FeatureStats) -> None:
+    """Raise UserError unless an experiment has begun with features of these statistics."""
+    if not FeatureStats.load(exp / STATS).is_close_to(stats):
+        raise UserError(
+            f"{inputs.train}: its features have other means or deviations than when this training began "
+            f"({exp / STATS}); make them as they were (--features of stage 2), or --restart, or give this one a --name "
+            "of its own"
+        )
 
 
 def _train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.device) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from omnirouter.analysis import comparison
 from omnirouter.analysis.comparison import write_comparison
 from omnirouter.analysis.routing import analyse_routing, transcripts
 from omnirouter.analysis.set_figures import wanted_utterances, write_random_routing, write_set
@@ -163,3 +164,10 @@ def test_what_is_missing_is_named_with_its_stage(data_dir: Path, tmp_path: Path)
     with pytest.raises(UserError, match="no utterance 'u0' of at least 61 frames"):
         wanted_utterances(utterances, ["u0"], 3, 0, 61)
     assert [utterance.utt_id for utterance in wanted_utterances(utterances, [], 3, 0, 80)] == ["u2", "u3"]
+
+
+def test_fig_3_of_a_model_with_several_experts_a_token_cannot_be_measured(tmp_path: Path) -> None:
+    subjects = [Subject(f"k{k}", ModelConfig(encoder="switch", experts=2, top_k=k), None) for k in (1, 2)]
+    one, two = comparison._write_random_routing(tmp_path, [tmp_path / "a", tmp_path / "b"], subjects, "test", {})
+    assert one.startswith(f"Fig. 3 of {subjects[0].title}: not measured on test; --random-routing")
+    assert two == f"Fig. 3 of {subjects[1].title}: it is of the top-1 expert only (model.top_k)"

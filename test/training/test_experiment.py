@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
+import kaldiio
 import pytest
 import torch
 import yaml
@@ -18,6 +19,7 @@ import yaml
 import omnirouter
 from omnirouter.data import files
 from omnirouter.data.errors import UserError
+from omnirouter.data.sampler import BatchConfig
 from omnirouter.data.tokenizer import train_tokenizer
 from omnirouter.training.config import ExperimentConfig
 from omnirouter.training.experiment import Inputs, load_experiment, locked
@@ -92,7 +94,36 @@ def test_a_restart_that_cannot_begin_deletes_nothing(tmp_path: Path, inputs: Inp
     (inputs.dev / "text").rename(inputs.dev / "gone")
     with pytest.raises(UserError, match="text does not exist"):
         train(exp, short, inputs, CPU, restart=True)
+    (inputs.dev / "gone").rename(inputs.dev / "text")
+    tiny, narrow = BatchConfig(max_utterance_s=0.2), dataclasses.replace(short.model, n_mels=40)
+    with pytest.raises(UserError, match="model.n_mels is 40, but the training features have 80 values"):
+        train(exp, dataclasses.replace(short, model=narrow), inputs, CPU, restart=True)
+    with pytest.raises(UserError, match=r"no training utterance is left; .*/\.a\.trial/dropped_utts says why"):
+        train(exp, dataclasses.replace(short, batch=tiny), inputs, CPU, restart=True)
+    assert len((tmp_path / "exp/.a.trial/dropped_utts").read_text().splitlines()) == 60
     assert (exp / "model.pt").stat().st_mtime_ns == before and (exp / "checkpoints").is_dir()
+    train(exp, short, inputs, CPU, restart=True)
+    assert (exp / "model.pt").stat().st_mtime_ns > before
+    assert {path.name for path in (tmp_path / "exp").iterdir()} == {"a", "other"}
+
+
+def test_a_finished_training_of_other_features_is_refused(
+    tmp_path: Path, inputs: Inputs, short: ExperimentConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Other audio of the same lengths: transcripts and numbers of frames are the same."""
+    train(tmp_path / "a", short, inputs, CPU)
+    for ark in inputs.train.glob("*.ark"):
+        [(utt_id, matrix)] = kaldiio.load_ark(str(ark))
+        kaldiio.save_ark(str(ark), {utt_id: matrix + 0.5})
+    (inputs.train / "feats.scp").touch()  # as stage 2 writes it
+    with pytest.raises(UserError, match="other means or deviations .* --name of its own"):
+        train(tmp_path / "a", short, inputs, CPU)
+    for ark in inputs.train.glob("*.ark"):
+        ark.unlink()
+    (inputs.train / "feats.scp").touch()
+    capsys.readouterr()
+    train(tmp_path / "a", short, inputs, CPU)
+    assert "training is finished" in capsys.readouterr().out
 
 
 def test_what_a_killed_restart_has_left_goes_with_the_next_start(

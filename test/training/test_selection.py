@@ -37,13 +37,15 @@ from omnirouter.training.selection import (
 CONFIG = ExperimentConfig(batch=BatchConfig(min_utterance_s=0.05, max_utterance_s=20, max_batch_s=20))
 
 
-def select(cases: list[tuple[str, int, str]], folder: Path, config: ExperimentConfig = CONFIG) -> list[int]:
-    """Rows that are kept of utterances of an id, frames and characters."""
+def select(
+    cases: list[tuple[str, int, str]], folder: Path, config: ExperimentConfig = CONFIG, token_type: str = "char"
+) -> list[int]:
+    """Rows that are kept of utterances of an id, frames and a transcript."""
     folder.mkdir()
     for name, column in (("utt2num_frames", 1), ("text", 2)):
         write_table(folder / name, {case[0]: str(case[column]) for case in cases})
     write_table(folder / "feats.scp", {key: f"{key}.ark:0" for key, *_ in cases})
-    train_tokenizer("ABC", "char", 0, folder / "lang")
+    train_tokenizer(["ABC"] * 9, token_type, 8, folder / "lang")
     return select_trainable(open_index(folder, folder / "lang"), config, folder / "dropped").tolist()
 
 
@@ -70,8 +72,8 @@ def test_impossible_utterances_are_listed_with_their_reason(
 
 
 def test_an_utterance_without_labels_needs_an_encoder_frame_all_the_same(tmp_path: Path) -> None:
-    config, blank = ExperimentConfig(batch=BatchConfig(min_utterance_s=0)), "\N{NO-BREAK SPACE}"
-    assert select([("a", 4, blank), ("b", 3, blank), ("c", 0, blank)], tmp_path / "data", config) == [0]
+    config, mark = ExperimentConfig(batch=BatchConfig(min_utterance_s=0)), "▁"  # sentencepiece's own, for a space
+    assert select([("a", 4, mark), ("b", 3, mark), ("c", 0, mark)], tmp_path / "data", config, "bpe") == [0]
     assert (tmp_path / "data/dropped").read_text().splitlines() == [
         "b 0 encoder frames are too few for 0 labels with 0 repeats",
         "c 0 encoder frames are too few for 0 labels with 0 repeats",
