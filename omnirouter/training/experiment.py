@@ -24,6 +24,7 @@ from omnirouter.models.config import ModelConfig
 from omnirouter.models.ctc import CtcModel
 from omnirouter.training import checkpoint
 from omnirouter.training.config import ExperimentConfig
+from omnirouter.training.distributed import restarts
 from omnirouter.training.log import LOG
 from omnirouter.training.skipping import LEAVE_OUT
 
@@ -112,15 +113,30 @@ def remove_experiment(exp: Path) -> None:
     """Delete what an experiment directory holds but the user's own list: out of sight at once, then file by file."""
     exp.rename(_removed(exp))
     exp.mkdir(exist_ok=True)
-    remove_leftovers(exp)
+    _delete_removed(exp)
 
 
 def remove_leftovers(exp: Path) -> None:
-    """Delete what a killed `remove_experiment` has left; the user's list in it goes back to the directory, `exp`."""
+    """Delete what a killed `remove_experiment` or trial has left; the user's list in it goes back to the directory."""
+    shutil.rmtree(trial_of(exp), ignore_errors=True)
+    _delete_removed(exp)
+
+
+def _delete_removed(exp: Path) -> None:
     kept, own = _removed(exp) / LEAVE_OUT, exp / LEAVE_OUT
     if kept.exists() and not own.exists():
-        kept.rename(own)
+        shutil.move(kept, own)  # exp may have been a link to another disk
     shutil.rmtree(_removed(exp), ignore_errors=True)  # NFS keeps the open lock's file; the next start deletes it
+
+
+def trial_of(exp: Path) -> Path:
+    """Where the data of a new training are tried before it takes the place of one that has begun in `exp`."""
+    return exp.with_name(f".{exp.name}.trial")
+
+
+def is_restart_due(exp: Path) -> bool:
+    """Tell whether --restart is still to be heeded: what torchrun starts again goes on, if there is a new training."""
+    return not restarts() or trial_of(exp).exists()
 
 
 def _removed(exp: Path) -> Path:
@@ -140,10 +156,15 @@ def begun_with(exp: Path) -> int:
 
 
 def open_experiment(
-    exp: Path, config: ExperimentConfig, inputs: Inputs, digest_of: Callable[[Path], str] = digest
+    exp: Path,
+    config: ExperimentConfig,
+    inputs: Inputs,
+    digest_of: Callable[[Path], str] = digest,
+    units: Path | None = None,
 ) -> bool:
     """Make the experiment directory, or take up the one there; returns whether its training is already finished.
 
+    units: a copy of the language directory, if it may have changed since it was digested.
     Raises UserError when training has begun there with another configuration or other inputs; without a checkpoint it
     has not begun.
     """
@@ -156,7 +177,7 @@ def open_experiment(
     wanted = {**config.as_dict(), "inputs": inputs.as_dict(digest_of=digest_of)}
     (exp / "checkpoints").mkdir(parents=True, exist_ok=True)
     with atomic_dir(exp / "lang") as folder:
-        shutil.copytree(inputs.lang, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
+        shutil.copytree(units or inputs.lang, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
     with atomic_write(exp / "config.yaml") as file:
         yaml.safe_dump(wanted, file, sort_keys=False, allow_unicode=True)
     return False
@@ -188,10 +209,10 @@ def _with_own_units(exp: Path, inputs: Inputs, lang: Path, digest_of: Callable[[
 
     Experiments share that directory: by now another's units may have been learned into it.
     """
-    if lang.resolve() != inputs.lang.resolve():
-        return inputs
     now, own = inputs.lang / "tokens.txt", exp / "lang" / "tokens.txt"
-    if now.exists() and own.exists() and digest_of(now) != digest_of(own):
+    if lang.resolve() != inputs.lang.resolve() or not own.exists():
+        return inputs
+    if now.exists() and digest_of(now) != digest_of(own):
         LOG.warning("%s holds other units by now; training goes by its own, %s", inputs.lang, own.parent)
     return replace(inputs, lang=exp / "lang")
 

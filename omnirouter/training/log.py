@@ -22,6 +22,8 @@ def log_to(path: Path) -> None:
     """Send the log to the console and, with times, to a file; of several processes only the first one's."""
     LOG.setLevel(logging.INFO)
     LOG.propagate = False
+    for handler in LOG.handlers:
+        handler.close()
     if not is_first():
         LOG.handlers = [logging.NullHandler()]
         return

@@ -18,17 +18,19 @@ from omnirouter.models.ctc import parameter_counts
 from omnirouter.scoring.results import checkout_commit
 from omnirouter.training.config import ExperimentConfig
 from omnirouter.training.devices import set_threads
-from omnirouter.training.distributed import from_first, is_first, ranks, restarts
+from omnirouter.training.distributed import from_first, is_first, ranks
 from omnirouter.training.experiment import (
     Inputs,
     begun_with,
     build_model,
     check_n_mels,
     has_begun,
+    is_restart_due,
     locked,
     open_experiment,
     remove_experiment,
     remove_leftovers,
+    trial_of,
     write_final_model,
 )
 from omnirouter.training.initial import check_initial, initialise
@@ -42,12 +44,13 @@ STATS = "feature_stats.json"
 
 
 def train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.device, restart: bool = False) -> None:
-    """Train an experiment, go on with it, or say that it is finished. restart: what is there is deleted first.
+    """Train an experiment, go on with it, or say that it is finished.
 
+    restart: what is there is deleted first, once the data are known to do; that memory suffices is not known by then.
     Several processes call it together; the first one alone makes, locks and writes the experiment directory.
     """
-    restart = restart and not restarts()  # what torchrun starts again goes on
     # What is there the first process alone says: another machine may see it later.
+    restart = from_first(lambda: restart and is_restart_due(exp))
     config = config.for_processes(ranks(), from_first(lambda: 0 if restart else begun_with(exp)))
     with ExitStack() as locks:
         if from_first(lambda: _open(exp, config, inputs, restart, locks)):
@@ -60,66 +63,75 @@ def train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.dev
 def _open(exp: Path, config: ExperimentConfig, inputs: Inputs, restart: bool, locks: ExitStack) -> bool:
     """Lock the experiment directory and make it ready; returns whether its training is finished."""
     digest_of = cache(digest)  # transcripts may be gigabytes: each file is read once
-    if restart or not has_begun(exp):  # whatever forbids the new run must be known before the old one is deleted
-        if inputs.lang_text is not None:
-            check_learned_from(inputs.lang, inputs.lang_text, digest_of)
-        inputs.as_dict(digest_of=digest_of)
-        if inputs.init is not None:
-            check_initial(config.model, inputs.init, exp)
+    if not has_begun(exp):
+        _check_inputs(exp, config, inputs, digest_of)  # before anything is made
     locks.enter_context(locked(exp))
     remove_leftovers(exp)
-    if restart and has_begun(exp):
+    if not restart:
+        is_finished = open_experiment(exp, config, inputs, digest_of)
+        if is_finished:
+            _check_finished(exp, config, inputs)
+        return is_finished
+    if has_begun(exp):
         _try_data(exp, config, inputs, digest_of)
-    if restart:
-        remove_experiment(exp)
-        locks.enter_context(locked(exp))
-    is_finished = open_experiment(exp, config, inputs, digest_of)
-    if is_finished:
-        _check_finished(exp, config, inputs)
-    return is_finished
+    remove_experiment(exp)
+    locks.enter_context(locked(exp))
+    tried = trial_of(exp) / "lang"
+    open_experiment(exp, config, inputs, digest_of, tried if tried.is_dir() else None)
+    shutil.rmtree(trial_of(exp), ignore_errors=True)
+    return False
+
+
+def _check_inputs(exp: Path, config: ExperimentConfig, inputs: Inputs, digest_of: Callable[[Path], str]) -> None:
+    """Raise what forbids a new training, as far as it is known without its data."""
+    if inputs.lang_text is not None:
+        check_learned_from(inputs.lang, inputs.lang_text, digest_of)
+    inputs.as_dict(digest_of=digest_of)
+    if inputs.init is not None:
+        check_initial(config.model, inputs.init, exp)
+
+
+def _try_data(exp: Path, config: ExperimentConfig, inputs: Inputs, digest_of: Callable[[Path], str]) -> None:
+    """Raise what forbids a new training in the place of one that has begun; it is found in a folder beside this one."""
+    trial = trial_of(exp)
+    trial.mkdir()
+    _check_inputs(exp, config, inputs, digest_of)
+    open_experiment(trial, config, inputs, digest_of)
+    log_to(trial / "train.log")
+    _, stats = open_training_data(trial, config, inputs, listed=exp / LEAVE_OUT)
+    check_n_mels(config, stats)
+    read_feature_dir(inputs.dev, inputs.allow_pipes, config.model.n_mels)
 
 
 def _check_finished(exp: Path, config: ExperimentConfig, inputs: Inputs) -> None:
     """Raise UserError when the training set has other features by now, as of other audio of the same lengths."""
     try:
         _, stats = open_training_data(exp, config, inputs)
-    except UserError as error:  # what has been trained needs them no more
+        before = FeatureStats.load(exp / STATS)
+    except (UserError, OSError) as error:  # what has been trained needs neither
         LOG.warning("not known whether %s still has what was trained on: %s", inputs.train, error)
-    else:
-        _check_features(exp, inputs, stats)
-
-
-def _try_data(exp: Path, config: ExperimentConfig, inputs: Inputs, digest_of: Callable[[Path], str]) -> None:
-    """Raise what the data have against a training, found in a folder beside the experiment; it then stays."""
-    trial = exp.with_name(f".{exp.name}.trial")
-    shutil.rmtree(trial, ignore_errors=True)
-    open_experiment(trial, config, inputs, digest_of)
-    if (exp / LEAVE_OUT).exists():
-        shutil.copy(exp / LEAVE_OUT, trial)
-    _, stats = open_training_data(trial, config, inputs)
-    check_n_mels(config, stats)
-    read_feature_dir(inputs.dev, inputs.allow_pipes, config.model.n_mels)
-    shutil.rmtree(trial)
+        return
+    if stats.frames != before.frames:  # of those that can be read
+        LOG.warning("%s: not all that was trained on can be read by now, or more", inputs.train)
+    elif not before.is_close_to(stats):
+        raise UserError(
+            f"{inputs.train}: its features have other means or deviations than what was trained on ({exp / STATS}); "
+            "--restart, or give this one a --name of its own; --stage 5 goes on with the model as it is"
+        )
 
 
 def _open_data(exp: Path, config: ExperimentConfig, inputs: Inputs) -> tuple[TrainingData, FeatureStats]:
     """Open the training data; their statistics are the experiment's, or UserError when it has begun with others."""
     data, stats = open_training_data(exp, config, inputs)
-    if has_begun(exp):
-        _check_features(exp, inputs, stats)
-    else:
-        stats.save(exp / STATS)
-    return data, stats
-
-
-def _check_features(exp: Path, inputs: Inputs, stats: FeatureStats) -> None:
-    """Raise UserError unless an experiment has begun with features of these statistics."""
-    if not FeatureStats.load(exp / STATS).is_close_to(stats):
+    path = exp / STATS
+    if not has_begun(exp):
+        stats.save(path)
+    elif not FeatureStats.load(path).is_close_to(stats):
         raise UserError(
-            f"{inputs.train}: its features have other means or deviations than when this training began "
-            f"({exp / STATS}); make them as they were (--features of stage 2), or --restart, or give this one a --name "
-            "of its own"
+            f"{inputs.train}: its features have other means or deviations than when this training began ({path}); "
+            "make them as they were (--features of stage 2), or --restart, or give this one a --name of its own"
         )
+    return data, stats
 
 
 def _train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.device) -> None:

@@ -16,22 +16,28 @@ from omnirouter.data.jobs import available_cores
 from omnirouter.training.config import ExperimentConfig
 from omnirouter.training.experiment import Inputs
 from omnirouter.training.log import LOG
-from omnirouter.training.skipping import Unreadable, left_out_rows, read_left_out
+from omnirouter.training.skipping import LEAVE_OUT, Unreadable, left_out_rows, read_left_out
 
 FRAMES_PER_H = 3600 * FRAMES_PER_S
 BLOCK = 1 << 20  # rows that are looked at together
 MOST_UNKNOWN = 0.01  # share of labels; units learned from the training transcripts themselves leave none
 
 
-def open_training_data(exp: Path, config: ExperimentConfig, inputs: Inputs) -> tuple[TrainingData, FeatureStats]:
-    """Return an experiment's training data and feature statistics; the index of the data is built if need be."""
-    left_out = read_left_out(exp)
+def open_training_data(
+    exp: Path, config: ExperimentConfig, inputs: Inputs, listed: Path | None = None
+) -> tuple[TrainingData, FeatureStats]:
+    """Return an experiment's training data and feature statistics; the index of the data is built if need be.
+
+    listed: the user's list of utterances to leave out, if not the experiment directory's.
+    """
+    listed = listed or exp / LEAVE_OUT
+    left_out = read_left_out(listed)
     index = open_index(
         inputs.train, exp / "lang", inputs.allow_pipes, lambda built: add_drawn_stats(built, config, left_out)
     )
     check_units(index, inputs.train / "text", inputs.lang)
     kept = select_trainable(index, config, exp / "dropped_utts")
-    stats, rows = open_stats(index, kept, config, left_out), left_out_rows(exp, index)
+    stats, rows = open_stats(index, kept, config, left_out), left_out_rows(listed, index)
     return TrainingData(index, kept, config.specaugment, stats.mean, config.training.seed, rows), stats
 
 

@@ -76,17 +76,16 @@ class Unreadable:
         )
 
 
-def read_left_out(exp: Path) -> dict[str, int]:
-    """Utterances that the experiment's list of those to leave out names, and the line of each."""
-    path = exp / LEAVE_OUT
+def read_left_out(path: Path) -> dict[str, int]:
+    """Utterances that a list of those to leave out names, and the line of each; none if there is no list."""
     lines = enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists() else (), 1)
     return {line.strip(): number for number, line in lines if line.strip()}
 
 
-def left_out_rows(exp: Path, index: Index) -> list[int]:
-    """Rows of an index that the experiment's list of utterances to leave out names; UserError if it has others."""
-    path, rows = exp / LEAVE_OUT, []
-    for utt_id, number in read_left_out(exp).items():
+def left_out_rows(path: Path, index: Index) -> list[int]:
+    """Rows of an index that a list of utterances to leave out names; UserError if it has others."""
+    rows = []
+    for utt_id, number in read_left_out(path).items():
         row = bisect_left(range(len(index)), utt_id, key=index.utt_id)
         if row == len(index) or index.utt_id(row) != utt_id:
             raise UserError(f"{path}:{number}: {utt_id!r} is no utterance of the training set; correct or remove it")

@@ -136,15 +136,15 @@ def test_processes_lack_the_same_and_end_together(
 
 def test_a_list_must_name_utterances_of_the_set(tmp_path: Path, inputs: Inputs) -> None:
     index = open_index(inputs.train, inputs.lang)
-    assert left_out_rows(tmp_path / "none", index) == []
+    assert left_out_rows(tmp_path / "none/leave_out", index) == []
     list_left_out(tmp_path / "exp", ["utt059", "utt000"])
-    assert left_out_rows(tmp_path / "exp", index) == [59, 0]
+    assert left_out_rows(tmp_path / "exp/leave_out", index) == [59, 0]
     (tmp_path / "exp/leave_out").write_text(" utt059\n\nutt000 \nutt059\n")
-    assert left_out_rows(tmp_path / "exp", index) == [59, 0]
+    assert left_out_rows(tmp_path / "exp/leave_out", index) == [59, 0]
     for other in ("utt0001", "utt060", "a"):
         (tmp_path / "exp/leave_out").write_text(f"utt001\n{other}\n")
         with pytest.raises(UserError, match=rf"exp/leave_out:2: '{other}' is no utterance of the training set"):
-            left_out_rows(tmp_path / "exp", index)
+            left_out_rows(tmp_path / "exp/leave_out", index)
 
 
 @pytest.mark.parametrize("stats_h", [20, 0.01])  # statistics of all, or of a drawn part, which are taken with the index
