@@ -2,13 +2,17 @@
 
 from setuptools import find_packages, setup
 
-LHOTSE = ["lhotse>=1.30", "urllib3>=1.26"]  # which lhotse 1.33 imports without asking for it
 EXTRAS = {
     "mini": ["espeakng-loader>=0.2.4"],
-    "lhotse": LHOTSE,
+    "lhotse": ["lhotse>=1.30", "urllib3>=1.26"],  # lhotse 1.33 imports urllib3 without asking for it
     "lm": ["ufal-flashlight-text>=0.0.7", "ufal-kenlm>=26.4"],  # builds of flashlight-text and kenlm as wheels
     "tensorboard": ["tensorboard>=2.16"],
-    "bench": ["kaldi-native-fbank>=1.20", *LHOTSE, "transformers>=5.23; python_version >= '3.11'"],
+    "bench": [
+        "kaldi-native-fbank>=1.20",
+        "lhotse>=1.30",
+        "urllib3>=1.26",
+        "transformers>=5.23; python_version >= '3.11'",
+    ],
 }
 ALL = sorted({package for packages in EXTRAS.values() for package in packages})
 TEST = [

@@ -26,7 +26,7 @@ EXTRAS: dict[str, dict[str, str]] = {  # of setup.py -> the same
     "lhotse": {"lhotse": "lhotse", "urllib3": "urllib3"},
     "lm": {"ufal-flashlight-text": "flashlight.lib.text.decoder", "ufal-kenlm": "kenlm"},
     "tensorboard": {"tensorboard": "tensorboard"},
-    "bench": {"kaldi-native-fbank": "kaldi_native_fbank", "lhotse": "lhotse", "urllib3": "urllib3"},  # transformers needs Python 3.11
+    "bench": {"kaldi-native-fbank": "kaldi_native_fbank", "lhotse": "lhotse"},  # transformers needs Python 3.11
     "test": {
         "jiwer": "jiwer",
         "openai-whisper": "whisper.normalizers",
