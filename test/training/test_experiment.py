@@ -23,6 +23,7 @@ from omnirouter.data.sampler import BatchConfig
 from omnirouter.data.tokenizer import train_tokenizer
 from omnirouter.training.config import ExperimentConfig
 from omnirouter.training.experiment import Inputs, load_experiment, locked
+from omnirouter.training.log import LOG
 from omnirouter.training.run import train
 
 CPU = torch.device("cpu")
@@ -101,15 +102,43 @@ def test_a_restart_that_cannot_begin_deletes_nothing(tmp_path: Path, inputs: Inp
     with pytest.raises(UserError, match=r"no training utterance is left; .*/\.a\.trial/dropped_utts says why"):
         train(exp, dataclasses.replace(short, batch=tiny), inputs, CPU, restart=True)
     assert len((tmp_path / "exp/.a.trial/dropped_utts").read_text().splitlines()) == 60
+    (exp / "leave_out").write_text("utt003\nnobody\n")
+    with pytest.raises(UserError, match=r"exp/a/leave_out:2: 'nobody' is no utterance"):
+        train(exp, short, inputs, CPU, restart=True)
+    (exp / "leave_out").unlink()
     assert (exp / "model.pt").stat().st_mtime_ns == before and (exp / "checkpoints").is_dir()
+    train(exp, short, inputs, CPU)  # without it, the model that is still there
+    assert {path.name for path in (tmp_path / "exp").iterdir()} == {"a", "other"}
     train(exp, short, inputs, CPU, restart=True)
     assert (exp / "model.pt").stat().st_mtime_ns > before
     assert {path.name for path in (tmp_path / "exp").iterdir()} == {"a", "other"}
 
 
-def test_a_finished_training_of_other_features_is_refused(
-    tmp_path: Path, inputs: Inputs, short: ExperimentConfig, capsys: pytest.CaptureFixture[str]
+def test_a_restart_is_due_until_the_old_experiment_is_gone(
+    tmp_path: Path, inputs: Inputs, short: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """torchrun gives the same command, --restart included, after each failure."""
+    model = tmp_path / "exp/a/model.pt"
+    train(model.parent, short, inputs, CPU)
+    before = model.stat().st_mtime_ns
+    missing = dataclasses.replace(inputs, lang_text=inputs.train / "text", init=tmp_path / "none")
+    for attempt in ("0", "1"):
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", attempt)
+        with pytest.raises(UserError, match="does not exist"):
+            train(model.parent, short, missing, CPU, restart=True)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "2")
+    train(model.parent, short, inputs, CPU, restart=True)
+    anew = model.stat().st_mtime_ns
+    assert anew > before
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "3")
+    train(model.parent, short, inputs, CPU, restart=True)
+    assert model.stat().st_mtime_ns == anew
+
+
+def test_a_finished_training_of_other_features_is_refused(
+    tmp_path: Path, inputs: Inputs, short: ExperimentConfig, capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     """Other audio of the same lengths: transcripts and numbers of frames are the same."""
     train(tmp_path / "a", short, inputs, CPU)
     for ark in inputs.train.glob("*.ark"):
@@ -118,12 +147,21 @@ def test_a_finished_training_of_other_features_is_refused(
     (inputs.train / "feats.scp").touch()  # as stage 2 writes it
     with pytest.raises(UserError, match="other means or deviations .* --name of its own"):
         train(tmp_path / "a", short, inputs, CPU)
-    for ark in inputs.train.glob("*.ark"):
-        ark.unlink()
-    (inputs.train / "feats.scp").touch()
-    capsys.readouterr()
-    train(tmp_path / "a", short, inputs, CPU)
-    assert "training is finished" in capsys.readouterr().out
+    monkeypatch.setattr(LOG, "propagate", True)
+    arks = sorted(inputs.train.glob("*.ark"))
+    lenient = dataclasses.replace(short, training=dataclasses.replace(short.training, max_unreadable_share=0.1))
+    for gone, said in (
+        (arks[:1], "not all that was trained on can be read by now"),
+        (arks[1:], "more than training.max_unreadable_share allows"),
+        ([tmp_path / "a/feature_stats.json"], "not known whether"),
+    ):
+        for path in gone:
+            path.unlink()
+        (inputs.train / "feats.scp").touch()
+        capsys.readouterr()
+        caplog.clear()
+        train(tmp_path / "a", lenient, inputs, CPU)
+        assert "training is finished" in capsys.readouterr().out and said in caplog.text
 
 
 def test_what_a_killed_restart_has_left_goes_with_the_next_start(
