@@ -6,7 +6,8 @@
 #   bash tools/install.sh --python python3.12           with this Python, 3.10 or newer
 #   bash tools/install.sh --index-url URL               torch and torchaudio from another package index, such as the
 #                                                       one of CPU-only builds (both have to come from the same)
-# To change the Python or the index afterwards, delete .venv first.
+# To change the Python or the index afterwards, delete .venv first. A clone that was moved or copied gets a new one; where
+# machines or containers see one clone under several paths, let OMNIROUTER_VENV name an environment of their own.
 #
 set -euo pipefail
 root=$(CDPATH='' cd "$(dirname "$0")/.." && pwd)
