@@ -1,5 +1,6 @@
 """A training set that is made in a second: features of random "phones", one a letter; and several processes."""
 
+import dataclasses
 import multiprocessing
 import traceback
 from collections.abc import Callable
@@ -96,3 +97,8 @@ def config() -> ExperimentConfig:
             max_steps=14, balance_weight=0.1, log_every=3, valid_every=4, average_best=2, workers=0, threads=1
         ),
     )
+
+
+@pytest.fixture
+def short(config: ExperimentConfig) -> ExperimentConfig:
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, max_steps=2, valid_every=2))

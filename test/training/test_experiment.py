@@ -19,7 +19,6 @@ import yaml
 import omnirouter
 from omnirouter.data import files
 from omnirouter.data.errors import UserError
-from omnirouter.data.sampler import BatchConfig
 from omnirouter.data.tokenizer import train_tokenizer
 from omnirouter.training.config import ExperimentConfig
 from omnirouter.training.experiment import Inputs, load_experiment, locked
@@ -27,11 +26,6 @@ from omnirouter.training.log import LOG
 from omnirouter.training.run import train
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def short(config: ExperimentConfig) -> ExperimentConfig:
-    return dataclasses.replace(config, training=dataclasses.replace(config.training, max_steps=2, valid_every=2))
 
 
 @pytest.mark.parametrize("restart", [False, True])
@@ -84,57 +78,6 @@ def test_a_lock_that_is_let_go_of_in_a_moment_is_waited_for(tmp_path: Path) -> N
         timer.join()
 
 
-def test_a_restart_that_cannot_begin_deletes_nothing(tmp_path: Path, inputs: Inputs, short: ExperimentConfig) -> None:
-    exp, other = tmp_path / "exp/a", tmp_path / "exp/other"
-    train(exp, short, inputs, CPU)
-    train(other, dataclasses.replace(short, model=dataclasses.replace(short.model, dim=64)), inputs, CPU)
-    before = (exp / "model.pt").stat().st_mtime_ns
-    for name, words in (("a", "the experiment itself"), ("other", "another shape"), ("none", "does not exist")):
-        with pytest.raises(UserError, match=words):
-            train(exp, short, dataclasses.replace(inputs, init=tmp_path / "exp" / name), CPU, restart=True)
-    (inputs.dev / "text").rename(inputs.dev / "gone")
-    with pytest.raises(UserError, match="text does not exist"):
-        train(exp, short, inputs, CPU, restart=True)
-    (inputs.dev / "gone").rename(inputs.dev / "text")
-    tiny, narrow = BatchConfig(max_utterance_s=0.2), dataclasses.replace(short.model, n_mels=40)
-    with pytest.raises(UserError, match="model.n_mels is 40, but the training features have 80 values"):
-        train(exp, dataclasses.replace(short, model=narrow), inputs, CPU, restart=True)
-    with pytest.raises(UserError, match=r"no training utterance is left; .*/\.a\.trial/dropped_utts says why"):
-        train(exp, dataclasses.replace(short, batch=tiny), inputs, CPU, restart=True)
-    assert len((tmp_path / "exp/.a.trial/dropped_utts").read_text().splitlines()) == 60
-    (exp / "leave_out").write_text("utt003\nnobody\n")
-    with pytest.raises(UserError, match=r"exp/a/leave_out:2: 'nobody' is no utterance"):
-        train(exp, short, inputs, CPU, restart=True)
-    (exp / "leave_out").unlink()
-    assert (exp / "model.pt").stat().st_mtime_ns == before and (exp / "checkpoints").is_dir()
-    train(exp, short, inputs, CPU)  # without it, the model that is still there
-    assert {path.name for path in (tmp_path / "exp").iterdir()} == {"a", "other"}
-    train(exp, short, inputs, CPU, restart=True)
-    assert (exp / "model.pt").stat().st_mtime_ns > before
-    assert {path.name for path in (tmp_path / "exp").iterdir()} == {"a", "other"}
-
-
-def test_a_restart_is_due_until_the_old_experiment_is_gone(
-    tmp_path: Path, inputs: Inputs, short: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """torchrun gives the same command, --restart included, after each failure."""
-    model = tmp_path / "exp/a/model.pt"
-    train(model.parent, short, inputs, CPU)
-    before = model.stat().st_mtime_ns
-    missing = dataclasses.replace(inputs, lang_text=inputs.train / "text", init=tmp_path / "none")
-    for attempt in ("0", "1"):
-        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", attempt)
-        with pytest.raises(UserError, match="does not exist"):
-            train(model.parent, short, missing, CPU, restart=True)
-    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "2")
-    train(model.parent, short, inputs, CPU, restart=True)
-    anew = model.stat().st_mtime_ns
-    assert anew > before
-    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "3")
-    train(model.parent, short, inputs, CPU, restart=True)
-    assert model.stat().st_mtime_ns == anew
-
-
 def test_a_finished_training_of_other_features_is_refused(
     tmp_path: Path, inputs: Inputs, short: ExperimentConfig, capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
@@ -162,34 +105,6 @@ def test_a_finished_training_of_other_features_is_refused(
         caplog.clear()
         train(tmp_path / "a", lenient, inputs, CPU)
         assert "training is finished" in capsys.readouterr().out and said in caplog.text
-
-
-def test_what_a_killed_restart_has_left_goes_with_the_next_start(
-    tmp_path: Path, inputs: Inputs, short: ExperimentConfig
-) -> None:
-    (tmp_path / "exp/.a.removed/decode_test").mkdir(parents=True)
-    train(tmp_path / "exp/a", short, inputs, CPU)
-    assert [path.name for path in (tmp_path / "exp").iterdir()] == ["a"]
-
-
-def test_a_restart_keeps_the_list_of_utterances_to_leave_out(
-    tmp_path: Path, inputs: Inputs, short: ExperimentConfig
-) -> None:
-    exp, removed = tmp_path / "exp/a", tmp_path / "exp/.a.removed"
-    train(exp, short, inputs, CPU)
-    (exp / "decode_test").mkdir()
-    for utt_ids in ("utt003\n", "utt003\nutt004\n"):
-        (exp / "leave_out").write_text(utt_ids)
-        train(exp, short, inputs, CPU, restart=True)
-        assert (exp / "leave_out").read_text() == utt_ids and not (exp / "decode_test").exists()
-        assert json.loads((exp / "model_info.json").read_text())["left_out"] == utt_ids.count("utt")
-    exp.rename(removed)  # a restart that was killed when it had done so
-    train(exp, short, inputs, CPU)
-    assert (exp / "leave_out").read_text() == utt_ids and not removed.exists()
-    removed.mkdir()
-    (removed / "leave_out").write_text("utt005\n")  # of before; the user has written another one since
-    train(exp, short, inputs, CPU)
-    assert (exp / "leave_out").read_text() == utt_ids and not removed.exists()
 
 
 @pytest.mark.parametrize("restart", [False, True])
