@@ -94,7 +94,7 @@ def _check_inputs(exp: Path, config: ExperimentConfig, inputs: Inputs, digest_of
 def _try_data(exp: Path, config: ExperimentConfig, inputs: Inputs, digest_of: Callable[[Path], str]) -> None:
     """Raise what forbids a new training in the place of one that has begun; it is found in a folder beside this one."""
     trial = trial_of(exp)
-    trial.mkdir()
+    trial.mkdir(exist_ok=True)  # NFS may have kept what was open in an earlier one
     _check_inputs(exp, config, inputs, digest_of)
     open_experiment(trial, config, inputs, digest_of)
     log_to(trial / "train.log")
