@@ -1,14 +1,14 @@
 """Training from data directories to a finished experiment."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
 import torch
 
-from omnirouter.data.dataset import TrainingData, read_feature_dir, training_batches
+from omnirouter.data.dataset import FeatureUtterance, TrainingData, read_feature_dir, training_batches
 from omnirouter.data.errors import UserError
 from omnirouter.data.features import FeatureStats
 from omnirouter.data.files import digest
@@ -36,11 +36,11 @@ from omnirouter.training.experiment import (
 from omnirouter.training.initial import check_initial, initialise
 from omnirouter.training.log import LOG, log_to
 from omnirouter.training.pinning import pinned
-from omnirouter.training.selection import open_training_data
+from omnirouter.training.selection import dev_stats, open_training_data
 from omnirouter.training.skipping import LEAVE_OUT, Unreadable
 from omnirouter.training.trainer import Trainer
 
-STATS = "feature_stats.json"
+STATS, DEV_STATS = "feature_stats.json", "dev_stats.json"
 
 
 def train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.device, restart: bool = False) -> None:
@@ -100,7 +100,7 @@ def _try_data(exp: Path, config: ExperimentConfig, inputs: Inputs, digest_of: Ca
     log_to(trial / "train.log")
     _, stats = open_training_data(trial, config, inputs, listed=exp / LEAVE_OUT)
     check_n_mels(config, stats)
-    read_feature_dir(inputs.dev, inputs.allow_pipes, config.model.n_mels)
+    dev_stats(read_feature_dir(inputs.dev, inputs.allow_pipes, config.model.n_mels))
 
 
 def _check_finished(exp: Path, config: ExperimentConfig, inputs: Inputs) -> None:
@@ -134,6 +134,19 @@ def _open_data(exp: Path, config: ExperimentConfig, inputs: Inputs) -> tuple[Tra
     return data, stats
 
 
+def _check_dev(exp: Path, dev: Sequence[FeatureUtterance], inputs: Inputs) -> None:
+    """Raise UserError when an experiment has begun with other features of its dev set: errors would not compare."""
+    stats, path = dev_stats(dev), exp / DEV_STATS
+    if not (has_begun(exp) and path.exists()):  # those begun by an earlier version have none
+        stats.save(path)
+    elif not FeatureStats.load(path).is_close_to(stats):
+        raise UserError(
+            f"{inputs.dev}: its features have other means or deviations than when this training began ({path}), so "
+            "that its errors do not compare with those counted before; make them as they were, or --restart, or give "
+            "this one a --name of its own"
+        )
+
+
 def _train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.device) -> None:
     log_to(exp / "train.log")
     commit = checkout_commit()  # now: it may be another one when training ends
@@ -142,6 +155,7 @@ def _train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.de
     data, stats = from_first(lambda: _open_data(exp, config, inputs))
     model = build_model(config, tokenizer, stats)
     dev = read_feature_dir(inputs.dev, inputs.allow_pipes, config.model.n_mels)
+    from_first(lambda: _check_dev(exp, dev, inputs))
     if inputs.init is not None and not from_first(lambda: has_begun(exp)):
         initialise(model, tokenizer.tokens, inputs.init)
     total, active = parameter_counts(model)

@@ -1,15 +1,15 @@
 """What training takes of its data directory: the utterances that CTC can be trained on, and their statistics."""
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from omnirouter.data.dataset import TrainingData, features_of
+from omnirouter.data.dataset import FeatureUtterance, TrainingData, features_of
 from omnirouter.data.errors import UserError
 from omnirouter.data.fbank import FRAMES_PER_S
-from omnirouter.data.features import FeatureStats, feature_stats
+from omnirouter.data.features import FeatureStats, feature_stats, load_features
 from omnirouter.data.files import alone, write_if_changed
 from omnirouter.data.index import Index, open_index
 from omnirouter.data.jobs import available_cores
@@ -20,6 +20,7 @@ from omnirouter.training.skipping import LEAVE_OUT, Unreadable, left_out_rows, r
 
 FRAMES_PER_H = 3600 * FRAMES_PER_S
 BLOCK = 1 << 20  # rows that are looked at together
+DEV_STATS_H = 1.0  # each start takes them, from audio where features are not stored: some two seconds
 MOST_UNKNOWN = 0.01  # share of labels; units learned from the training transcripts themselves leave none
 
 
@@ -116,6 +117,16 @@ def add_drawn_stats(index: Index, config: ExperimentConfig, left_out: Collection
     stats_h = config.features.stats_h
     if _frames(index.frames) > stats_h * FRAMES_PER_H:
         _stats_of(index, draw_rows(index, stats_h), config, left_out)
+
+
+def dev_stats(dev: Sequence[FeatureUtterance]) -> FeatureStats:
+    """Return the feature statistics of a dev set, or of a drawn part of it if it has more than DEV_STATS_H hours.
+
+    By them another start knows whether its error counts can be ranked with those before.
+    """
+    drawn = [dev[i] for i in np.random.default_rng(0).permutation(len(dev))]
+    enough = int(np.searchsorted(np.cumsum([u.frames for u in drawn]), DEV_STATS_H * FRAMES_PER_H)) + 1
+    return feature_stats(load_features(u.place, u.utt_id, u.frames) for u in drawn[:enough])
 
 
 def draw_rows(index: Index, stats_h: float) -> np.ndarray:

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import kaldiio
 import pytest
 import torch
 
@@ -52,6 +53,23 @@ def test_a_training_does_not_go_on_with_other_features(
             with pytest.raises(UserError, match="other means or deviations"):
                 train(tmp_path / "a", config, inputs, CPU)
         assert (tmp_path / "a/feature_stats.json").read_bytes() == before
+
+
+def test_a_training_does_not_go_on_with_other_features_of_its_dev_set(
+    tmp_path: Path, inputs: Inputs, config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupted_at(5, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "a", config, inputs, CPU)
+    ark = inputs.dev / "utt003.ark"
+    before = ark.read_bytes()
+    kaldiio.save_ark(str(ark), {"utt003": kaldiio.load_mat(f"{ark}:7")[::-1] + 0.5})
+    with pytest.raises(UserError, match="dev: its features .* its errors do not compare .* --name of its own"):
+        train(tmp_path / "a", config, inputs, CPU)
+    ark.write_bytes(before)
+    train(tmp_path / "a", config, inputs, CPU)
+    assert (tmp_path / "a/model.pt").exists()
 
 
 @pytest.mark.parametrize("then", ["other units", "none"])

@@ -28,6 +28,10 @@ def test_a_restart_that_cannot_begin_deletes_nothing(tmp_path: Path, inputs: Inp
     with pytest.raises(UserError, match="text does not exist"):
         train(exp, short, inputs, CPU, restart=True)
     (inputs.dev / "gone").rename(inputs.dev / "text")
+    (inputs.dev / "utt005.ark").rename(inputs.dev / "gone")
+    with pytest.raises(UserError, match="utt005: cannot read its features"):
+        train(exp, short, inputs, CPU, restart=True)
+    (inputs.dev / "gone").rename(inputs.dev / "utt005.ark")
     tiny, narrow = BatchConfig(max_utterance_s=0.2), dataclasses.replace(short.model, n_mels=40)
     with pytest.raises(UserError, match="model.n_mels is 40, but the training features have 80 values"):
         train(exp, dataclasses.replace(short, model=narrow), inputs, CPU, restart=True)
