@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from bench.ffn_peers import GroupedMm, HuggingFace, MaskedLoop, OneHot, Ours, Undispatched
 from bench.report import Report, Target, none_faster, worst
 from bench.settings import Settings, installed
-from bench.timing import Spread, interleaved, ratio, spread
+from bench.timing import LEAST_ROUNDS, Spread, interleaved, ratio, spread
 from omnirouter.models.experts import Experts, FeedForward
 from omnirouter.models.router import Router
 
@@ -84,7 +84,8 @@ def _notes(settings: Settings) -> list[str]:
         "top-1 and the scaling by its probability, and compute the same function (test/tools). Ours is timed twice a "
         "round, in an order drawn anew for each: ours / ours is the noise. Hugging Face and plain grouped_mm "
         f"have no biases. One-hot works in groups of at most {OneHot.GROUP} tokens with the least capacity that "
-        f"drops none; it is left out (–) where it would compute over {MOST_PADDED:g} times the tokens."
+        f"drops none; it is left out (–) where it would compute over {MOST_PADDED:g} times the tokens. The slowest "
+        f"rows have {LEAST_ROUNDS} rounds, and a peer counts as faster there only if it is so in every one."
     ]
     if settings.device.type == "cuda":
         notes.append("bf16 autocast over fp32 weights.")
