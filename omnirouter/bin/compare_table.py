@@ -32,7 +32,12 @@ def main() -> None:
         metavar="EXP[,EXP…]",
         help="columns of models of another size, the first being the baseline of these; may be repeated",
     )
-    parser.add_argument("--headline", choices=list(HEADLINES), default="raw", help="word error rate (default: raw)")
+    parser.add_argument(
+        "--headline",
+        choices=list(HEADLINES),
+        default="raw",
+        help="word error rate: raw (default), or whisper (by its English normaliser)",
+    )
     parser.add_argument("--output", type=Path, required=True, help="file to write")
     args = parser.parse_args()
     print(write_comparison([args.models, *args.size], args.headline, args.output))

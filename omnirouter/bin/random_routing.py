@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         "--headline",
         choices=list(HEADLINES),
         default="raw",
-        help="WER of the texts as they are or by Whisper's normaliser",
+        help="WER of the texts as they are, or by Whisper's English normaliser",
     )
     parser.add_argument("--batch-s", type=positive, default=200.0, help="most padded audio in a batch, in seconds")
     parser.add_argument(
