@@ -8,7 +8,7 @@ python -m omnirouter.bin.compare_table exp/dense_small exp/switch_small --size e
 import argparse
 from pathlib import Path
 
-from omnirouter.bin._main import run
+from omnirouter.bin._main import named_folder, run
 from omnirouter.scoring.compare_table import write_comparison
 from omnirouter.scoring.results import HEADLINES
 
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _column(text: str) -> list[Path]:
-    return list(map(Path, text.split(",")))
+    return list(map(named_folder, text.split(",")))
 
 
 if __name__ == "__main__":
