@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from omnirouter.bin._main import positive, run
+from omnirouter.bin._main import named_folder, positive, run
 from omnirouter.data.dataset import read_feature_dir
 from omnirouter.decoding.folders import DECODINGS
 from omnirouter.decoding.run import align_to_file, transcripts_to_align
@@ -19,7 +19,7 @@ def main() -> None:
     """Parse arguments and align."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--exp", type=Path, required=True, help="finished experiment directory")
-    parser.add_argument("--data", type=Path, required=True, help="data directory after stage 2")
+    parser.add_argument("--data", type=named_folder, required=True, help="data directory after stage 2")
     parser.add_argument(
         "--hyp", nargs="?", const="greedy", choices=DECODINGS,
         help="align the hypotheses of this decoding (alone: greedy), not the transcripts of DATA/text",

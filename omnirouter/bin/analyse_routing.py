@@ -5,12 +5,11 @@ fig2_UTT: spectrogram over experts. fig4_contingency, fig5_cramers_v: agreement 
 """
 
 import argparse
-from pathlib import Path
 
 from omnirouter.analysis.routing import analyse_routing, routing_table, transcripts
 from omnirouter.analysis.set_figures import wanted_utterances, write_set
 from omnirouter.analysis.subject import Subject
-from omnirouter.bin._main import count, positive, run
+from omnirouter.bin._main import count, named_folder, positive, run
 from omnirouter.data.dataset import ordered_batches, read_feature_dir
 from omnirouter.data.files import atomic_dir
 from omnirouter.training.devices import choose_device
@@ -38,8 +37,8 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--exp", type=Path, required=True, help="finished experiment directory")
-    parser.add_argument("--data", type=Path, required=True, help="data directory after stage 2")
+    parser.add_argument("--exp", type=named_folder, required=True, help="finished experiment directory")
+    parser.add_argument("--data", type=named_folder, required=True, help="data directory after stage 2")
     parser.add_argument(
         "--utts", nargs="+", default=[], metavar="UTT", help="utterances to draw (default: random ones)"
     )

@@ -8,7 +8,7 @@ python -m omnirouter.bin.compare_table exp/dense_small exp/switch_small --size e
 import argparse
 from pathlib import Path
 
-from omnirouter.bin._main import run
+from omnirouter.bin._main import named_folder, run
 from omnirouter.scoring.compare_table import write_comparison
 from omnirouter.scoring.results import HEADLINES
 
@@ -32,14 +32,19 @@ def main() -> None:
         metavar="EXP[,EXP…]",
         help="columns of models of another size, the first being the baseline of these; may be repeated",
     )
-    parser.add_argument("--headline", choices=list(HEADLINES), default="raw", help="word error rate (default: raw)")
+    parser.add_argument(
+        "--headline",
+        choices=list(HEADLINES),
+        default="raw",
+        help="word error rate: raw (default), or whisper (by its English normaliser)",
+    )
     parser.add_argument("--output", type=Path, required=True, help="file to write")
     args = parser.parse_args()
     print(write_comparison([args.models, *args.size], args.headline, args.output))
 
 
 def _column(text: str) -> list[Path]:
-    return list(map(Path, text.split(",")))
+    return list(map(named_folder, text.split(",")))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
 Writes archives and logs to --output, and feats.scp and utt2num_frames to the data directory. With --features on_the_fly
 it writes utt2num_frames alone, from the headers of the audio, and removes feats.scp and archives: training and decoding
 compute the same features from the audio where a data directory has no feats.scp. No transcripts are needed.
+
+A feats.scp whose archives are not those that this command writes in --output is not removed, but moved to .backup/ in
+the data directory, with its utt2num_frames.
 """
 
 import argparse

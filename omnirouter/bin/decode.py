@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from omnirouter.bin._main import positive, run
+from omnirouter.bin._main import named_folder, positive, run
 from omnirouter.data.dataset import read_feature_dir
 from omnirouter.decoding.beam import Search
 from omnirouter.decoding.folders import DECODINGS, decode_dir
@@ -25,7 +25,7 @@ def main() -> None:
     """Parse arguments and decode."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--exp", type=Path, required=True, help="finished experiment directory")
-    parser.add_argument("--data", type=Path, required=True, help="data directory after stage 2")
+    parser.add_argument("--data", type=named_folder, required=True, help="data directory after stage 2")
     parser.add_argument(
         "--decoding", choices=DECODINGS, default="greedy",
         help="the most probable path (greedy, the default), beam search (beam), or beam search with the n-gram model "

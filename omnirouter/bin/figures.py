@@ -10,13 +10,13 @@ import argparse
 from pathlib import Path
 
 from omnirouter.analysis.comparison import write_comparison
-from omnirouter.bin._main import run
+from omnirouter.bin._main import named_folder, run
 
 
 def main() -> None:
     """Parse arguments and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("exps", type=Path, nargs="+", metavar="EXP", help="experiment directories")
+    parser.add_argument("exps", type=named_folder, nargs="+", metavar="EXP", help="experiment directories")
     parser.add_argument("--set", help="data set of Fig. 2 to 5, by the name of its directory, such as test")
     parser.add_argument("--output", type=Path, required=True, help="directory for the figures")
     parser.add_argument(

@@ -5,12 +5,11 @@ paper's Fig. 3 of this experiment; `python -m omnirouter.bin.figures` draws seve
 """
 
 import argparse
-from pathlib import Path
 
 from omnirouter.analysis.random_routing import DRAWS, SCALES, RandomRouting, as_json, measure
 from omnirouter.analysis.set_figures import write_random_routing
 from omnirouter.analysis.subject import title_of
-from omnirouter.bin._main import count, positive, run
+from omnirouter.bin._main import count, named_folder, positive, run
 from omnirouter.data.dataset import read_feature_dir
 from omnirouter.data.files import atomic_dir
 from omnirouter.scoring.results import HEADLINES
@@ -38,8 +37,10 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--exp", type=Path, required=True, help="finished experiment directory")
-    parser.add_argument("--data", type=Path, required=True, help="data directory after stage 2, with transcripts")
+    parser.add_argument("--exp", type=named_folder, required=True, help="finished experiment directory")
+    parser.add_argument(
+        "--data", type=named_folder, required=True, help="data directory after stage 2, with transcripts"
+    )
     parser.add_argument(
         "--shares", type=_share, nargs="+", default=[0.2, 0.4, 0.6, 0.8, 1.0], help="shares p of tokens sent elsewhere"
     )
@@ -60,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         "--headline",
         choices=list(HEADLINES),
         default="raw",
-        help="WER of the texts as they are or by Whisper's normaliser",
+        help="WER of the texts as they are, or by Whisper's English normaliser",
     )
     parser.add_argument("--batch-s", type=positive, default=200.0, help="most padded audio in a batch, in seconds")
     parser.add_argument(

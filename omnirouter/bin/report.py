@@ -33,7 +33,7 @@ def main() -> None:
         "--headline",
         choices=list(HEADLINES),
         default="raw",
-        help="rate that leads the table, with its interval: raw for spelling and digit corpora (default), or whisper",
+        help="rate that leads the table, with its interval: raw (default), or whisper (by its English normaliser)",
     )
     parser.add_argument(
         "--allow-pipes", action="store_true", help="run the shell commands of wav.scp lines ending in |"

@@ -16,7 +16,7 @@ def main() -> None:
         "--headline",
         choices=list(HEADLINES),
         default="raw",
-        help="rate that leads the table, with its interval: raw for spelling and digit corpora (default), or whisper",
+        help="rate that leads the table, with its interval: raw (default), or whisper (by its English normaliser)",
     )
     parser.add_argument(
         "--output",

@@ -21,7 +21,7 @@ from pathlib import Path
 from torch.distributed import is_torchelastic_launched
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from omnirouter.bin._main import run
+from omnirouter.bin._main import named_folder, run
 from omnirouter.data.fields import split_words
 from omnirouter.data.jobs import bind_to_parent
 from omnirouter.training.config import load_config
@@ -38,10 +38,10 @@ def main() -> None:
     parser.add_argument("--variant", default="", help="name of one of its variants, such as a schedule for less speech")
     parser.add_argument("--set", default="", help="overrides, such as 'model.experts=2 optim.lr=1e-3'")
     parser.add_argument("--train", type=Path, required=True, help="data directory with features to train on")
-    parser.add_argument("--dev", type=Path, required=True, help="data directory with features to validate on")
+    parser.add_argument("--dev", type=named_folder, required=True, help="data directory with features to validate on")
     parser.add_argument("--lang", type=Path, required=True, help="language directory of stage 3")
     parser.add_argument("--lang-text", type=Path, help="transcripts; one that was learned from others is refused")
-    parser.add_argument("--exp", type=Path, required=True, help="experiment directory")
+    parser.add_argument("--exp", type=named_folder, required=True, help="experiment directory")
     parser.add_argument("--init", type=Path, help="experiment directory whose weights to start from")
     parser.add_argument(
         "--restart", action="store_true", help="delete the experiment, but for leave_out, and begin anew"

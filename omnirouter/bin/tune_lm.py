@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from omnirouter.bin._main import positive, run
+from omnirouter.bin._main import named_folder, positive, run
 from omnirouter.data.dataset import read_feature_dir
 from omnirouter.decoding.beam import Search
 from omnirouter.scoring.tuning import (
@@ -29,7 +29,7 @@ def main() -> None:
     """Parse arguments and tune."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--exp", type=Path, required=True, help="finished experiment directory")
-    parser.add_argument("--data", type=Path, required=True, help="data directory of the dev set, after stage 2")
+    parser.add_argument("--data", type=named_folder, required=True, help="data directory of the dev set, after stage 2")
     parser.add_argument("--lm", type=Path, required=True, help="n-gram model of words: an ARPA file or kenlm binary")
     parser.add_argument(
         "--lm-weights", type=float, nargs="+", default=LM_WEIGHTS, help="to try: factors of the natural log-probability"

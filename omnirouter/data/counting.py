@@ -9,11 +9,12 @@ from tqdm import tqdm
 
 from omnirouter.data.audio import AudioInfo, readable_audio, resampled_length, segment_frames
 from omnirouter.data.errors import UserError
-from omnirouter.data.fbank import SAMPLE_RATE_HZ, frame_count, remove_stored
+from omnirouter.data.fbank import SAMPLE_RATE_HZ, frame_count
 from omnirouter.data.files import atomic_write
 from omnirouter.data.jobs import run_jobs
 from omnirouter.data.parsing import parse_recording
 from omnirouter.data.sources import AudioBlock, AudioTables
+from omnirouter.data.stored import job_files, remove_job_files, remove_stored, set_aside_foreign
 from omnirouter.data.streams import read_blocks
 
 HEADER = np.dtype([("rate_hz", np.int64), ("frames", np.int64), ("readable_frames", np.int64)])
@@ -25,12 +26,13 @@ def count_frames(
     """Count the frames of a data directory's utterances, exactly as `fbank` will make them; returns their sum.
 
     Writes utt2num_frames, then removes feats.scp and its archives in the folder `output`, whose absence says that
-    features are computed when they are needed. Each recording's header is read once, by `jobs` parallel jobs.
+    features are computed when they are needed; a feats.scp of other features is moved to .backup/ instead. Each
+    recording's header is read once, by `jobs` parallel jobs.
     """
     recordings = _recordings(data_dir)
     jobs = max(1, min(jobs, recordings))
     output.mkdir(parents=True, exist_ok=True)
-    _remove_headers(output)
+    remove_job_files(output, "headers")
     base = [sys.executable, "-m", "omnirouter.bin.compute_fbank", str(data_dir), "--output", str(output)]
     base += ["--features", "on_the_fly", *(["--allow-pipes"] if allow_pipes else [])]
     commands = [[*base, "--job", f"{j}/{jobs}"] for j in range(1, jobs + 1)]
@@ -38,8 +40,9 @@ def count_frames(
     with tqdm(total=recordings, desc=f"headers {data_dir}", unit="file", file=sys.stderr, disable=None) as bar:
         run_jobs(commands, logs, job_prefix, on_poll=lambda: bar.update(_count_done(output) - bar.n))
     headers = np.concatenate([np.fromfile(output / f"headers.{j}", HEADER) for j in range(1, jobs + 1)])
+    set_aside_foreign(data_dir, output)
     frames = _write_counts(data_dir, headers)
-    _remove_headers(output)
+    remove_job_files(output, "headers")
     remove_stored(data_dir, output)
     return frames
 
@@ -73,12 +76,7 @@ def _header(data_dir: Path, key: str, value: str, allow_pipes: bool) -> np.ndarr
 
 
 def _count_done(output: Path) -> int:
-    return sum(path.stat().st_size for path in output.glob("headers.*")) // HEADER.itemsize
-
-
-def _remove_headers(output: Path) -> None:
-    for path in output.glob("headers.*"):
-        path.unlink()
+    return sum(path.stat().st_size for path in job_files(output, "headers")) // HEADER.itemsize
 
 
 def _write_counts(data_dir: Path, headers: np.ndarray) -> int:

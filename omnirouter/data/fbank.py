@@ -17,6 +17,7 @@ from omnirouter.data.errors import UserError
 from omnirouter.data.files import atomic_write
 from omnirouter.data.jobs import run_jobs
 from omnirouter.data.sources import stream_audio, utterance_ids
+from omnirouter.data.stored import remove_stored, set_aside_foreign
 
 if TYPE_CHECKING:
     from torch import Tensor  # slow to import, and not every command computes features
@@ -104,6 +105,7 @@ def store_fbank(
     """Compute and store the features of a data directory; add its feats.scp and utt2num_frames.
 
     Runs `jobs` parallel jobs, each writing one archive aside and renaming it when complete. Returns the frame count.
+    A feats.scp of other features is moved to .backup/ when the new ones are there.
     Raises UserError when a job fails or an utterance is missing from the outcome.
     """
     check_tables(data_dir, allow_pipes, labelled=False)
@@ -118,15 +120,8 @@ def store_fbank(
     with tqdm(total=utterances, desc=f"fbank {data_dir}", unit="utt", file=sys.stderr, disable=None) as bar:
         logs = [output / "log" / f"fbank.{j}.log" for j in range(1, jobs + 1)]
         run_jobs(commands, logs, job_prefix, on_poll=lambda: bar.update(done.count() - bar.n))
+    set_aside_foreign(data_dir, output)
     return _join(data_dir, output, jobs)
-
-
-def remove_stored(data_dir: Path, output: Path) -> None:
-    """Remove the features that a data directory has in the folder `output`, its feats.scp first."""
-    (data_dir / "feats.scp").unlink(missing_ok=True)
-    output.mkdir(parents=True, exist_ok=True)
-    for stale in output.glob("feats.*"):
-        stale.unlink()
 
 
 def run_fbank_job(

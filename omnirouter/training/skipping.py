@@ -77,9 +77,20 @@ class Unreadable:
 
 
 def read_left_out(path: Path) -> dict[str, int]:
-    """Utterances that a list of those to leave out names, and the line of each; none if there is no list."""
-    lines = enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists() else (), 1)
-    return {line.strip(): number for number, line in lines if line.strip()}
+    """Utterances that a list of those to leave out names, and the line of each; none if there is no list.
+
+    UserError for a line that is not UTF-8.
+    """
+    lines = enumerate(path.read_bytes().splitlines() if path.exists() else (), 1)
+    return {_decoded(path, number, line): number for number, line in lines if line.strip()}
+
+
+def _decoded(path: Path, number: int, line: bytes) -> str:
+    try:
+        return line.decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        what = f"{path}:{number}: not UTF-8: byte {error.start + 1} of the line is 0x{line[error.start]:02x}"
+        raise UserError(f"{what}; write the utterance's id as in the data directory's files") from error
 
 
 def left_out_rows(path: Path, index: Index) -> list[int]:

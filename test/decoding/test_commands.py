@@ -49,6 +49,20 @@ def test_transcripts_and_hypotheses_are_aligned(exp: Path, data_dir: Path, run: 
         assert all(round(word.start_s / 0.04, 6).is_integer() and word.start_s < 1.3 for word in found)
 
 
+def test_results_are_named_after_the_directory_in_which_one_stands(
+    exp: Path, data_dir: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data_dir)
+    assert f"{exp}/decode_tiny/text: 4 utterances" in run("decode", "--exp", exp, "--data", ".")
+    assert f"{exp}/align_tiny/ctm: 4 utterances" in run("align", "--exp", exp, "--data", ".")
+    monkeypatch.chdir(exp)
+    run("analyse_routing", "--exp", ".", "--data", data_dir / "../tiny/.")
+    assert sorted(path.name for path in exp.glob("*_*")) == ["align_tiny", "decode_tiny", "routing_tiny"]
+    run("random_routing", "--exp", ".", "--data", data_dir, "--shares", 1, "--draws", 1)
+    (title,) = json.loads((exp / "random_routing_tiny/fig3_random_routing.json").read_text())["experiments"]
+    assert title == "exp (Omni-router)"
+
+
 def test_what_is_left_out_is_named(exp: Path, data_dir: Path, run: Run) -> None:
     lines = (data_dir / "text").read_text().replace("tone number 2", "tone nümber 2")
     (data_dir / "text").write_text(lines)

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 ROOMS = ("data", "corpora", "models", "decoding", "scoring", "training", "analysis", "bin")
 TOP_LEVEL = {"README.md", "setup.py", "egs", "omnirouter", "tools", "test", "LICENSE"}
 MODULES = sorted((ROOT / "omnirouter").rglob("*.py"))
+PAPER_RECIPES = ("mini_librispeech", "librispeech", "libriheavy")  # headed as in the paper
 RECIPES = sorted(path.parent for path in ROOT.glob("egs/*/asr1/run.sh"))
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_RUN_LINES, MAX_ASR_LINES = 300, 60, 40, 200
 
@@ -109,7 +110,8 @@ def test_recipes_share_the_template(recipe: Path) -> None:
     compare = recipe / "run_compare.sh"
     assert compare.stat().st_mode & 0o111 and len(compare.read_text().splitlines()) <= MAX_RUN_LINES
     headlines = [set(re.findall(r"--headline (raw|whisper)", path.read_text())) for path in (run, compare)]
-    assert headlines[0] == headlines[1] and len(headlines[0]) == 1
+    of_the_paper = recipe.parent.name in PAPER_RECIPES
+    assert headlines == 2 * [{"whisper" if of_the_paper else "raw"}], "its normaliser is for English, and hides errors"
 
 
 def test_the_shared_scripts_are_short_and_call_commands_that_exist() -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from omnirouter.scoring.result_table import LEGEND
+
 ROOT = Path(__file__).parents[2]
 SECTIONS = dict(re.findall(r"^##+ (.+)\n((?:(?!##).*\n)*)", (ROOT / "README.md").read_text(), re.MULTILINE))
 COMMAND = re.compile(r"(\. \S*/activate|cd egs/|(egs|tools|test)/\S*run|\./\w+\.sh|python -m|torchrun) ?.*")
@@ -44,3 +46,13 @@ def test_a_reader_of_one_section_can_give_its_commands(name: str) -> None:
             assert folder == ROOT, command
         for module in re.findall(r"omnirouter\.bin\.(\w+)", command):
             assert (ROOT / f"omnirouter/bin/{module}.py").exists()
+
+
+def test_the_first_command_is_shown_to_end_as_it_does() -> None:
+    """The numbers are of a run; what stands below the table is what the program prints there."""
+    section = SECTIONS["Five minutes' start"]
+    begin = section.index("    set   experiment")
+    _, legend, _ = re.split(r"\n\n", section[begin:], maxsplit=2)
+    *lines, last = (line.removeprefix("    ") for line in legend.splitlines())
+    assert tuple(lines) == LEGEND
+    assert re.fullmatch(r"More columns in exp/RESULTS.md, by omnirouter [\d.]+, commit [0-9a-f]{7}\.", last)

@@ -27,6 +27,8 @@ BAD = {
     "corpus of its own": ("mini", ["--corpus-dir", "/"], "the mini corpus is made on this machine"),
     "pipes": ("an4", ["--allow-pipes"], "--allow-pipes is for a corpus of your own"),
     "no corpus": ("own", [], "no --corpus-dir: name the folder that holds your data directories train, dev, test"),
+    "test set like a decoding": ("own", ["--corpus-dir", "/", "--test-sets", "film x_lm"], "the set x_lm is named"),
+    "dev set like a decoding": ("own", ["--corpus-dir", "/", "--dev-set", "x_beam"], "the set x_beam is named like"),
     "hours": ("librispeech", ["--hours", "200"], "--hours must be 100, 460 or 960, not '200'"),
     "hours without a value": ("librispeech", ["--hours", "--force"], "--hours lacks a value"),
     "unknown to a recipe with options": ("librispeech", ["--hour", "100"], "valid ones are --help --hours --stage"),

@@ -20,6 +20,9 @@ from omnirouter.scoring.normalize import RULES_NOT_WHISPERS, english_normalizer,
         ("1,000,000 people", "1000000 people"),
         ("", ""),
         ("uh hmm", ""),
+        # what it would do to other languages
+        ("ER UM SAH SCHÖNE HÄUSER", "er sah schone hauser"),
+        ("किताब की", "क त ब क"),
         # the package's additions, which are not Whisper's
         ("cause I kinda dunno, sorta", "cause i kinda dunno sorta"),
     ],

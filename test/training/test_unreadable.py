@@ -145,6 +145,9 @@ def test_a_list_must_name_utterances_of_the_set(tmp_path: Path, inputs: Inputs) 
         (tmp_path / "exp/leave_out").write_text(f"utt001\n{other}\n")
         with pytest.raises(UserError, match=rf"exp/leave_out:2: '{other}' is no utterance of the training set"):
             left_out_rows(tmp_path / "exp/leave_out", index)
+    (tmp_path / "exp/leave_out").write_bytes(b"utt001\r\n\nutt\xe9\n")
+    with pytest.raises(UserError, match=r"exp/leave_out:3: not UTF-8: byte 4 of the line is 0xe9; write"):
+        left_out_rows(tmp_path / "exp/leave_out", index)
 
 
 @pytest.mark.parametrize("stats_h", [20, 0.01])  # statistics of all, or of a drawn part, which are taken with the index

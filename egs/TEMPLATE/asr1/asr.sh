@@ -46,7 +46,7 @@ test_sets="test"    # data sets to report on
 speed_perturb=      # speed factors of further copies of the training set: "0.9 1.1"
 token_type=bpe      # bpe or char
 vocab_size=500      # number of BPE tokens
-headline=raw        # word error rate to head the results: raw or whisper (normalised)
+headline=raw        # word error rate to head the results: raw, or whisper (by its English normaliser)
 variant=            # variant of the configuration, as conf/base.yaml names them: a schedule for less speech
 # End of options
 

@@ -29,7 +29,7 @@ jobs=1              # experiments at a time, which share out this machine's core
 list=false          # only list the experiments
 job=                # only this experiment, by its number in the list, and no table
 skip_fig3=false     # leave out Fig. 3, for which each test set is decoded 16 times with tokens sent to random experts
-headline=raw        # word error rate of the table: raw or whisper (normalised)
+headline=raw        # word error rate of the table: raw, or whisper (by its English normaliser)
 # End of options
 
 log() { echo "[$(date +%T)] $*"; }

@@ -8,5 +8,5 @@ exec "$(dirname "$0")/asr.sh" \
     --corpus kaldi \
     --train-set train --dev-set dev --test-sets test \
     --token-type bpe --vocab-size 500 \
-    --headline whisper \
+    --headline raw \
     "$@"

@@ -13,6 +13,9 @@
     die "--features must be stored, compressed or on_the_fly, not '$features'"
 [[ $decoding == greedy || $decoding == beam || $decoding == lm ]] ||
     die "--decoding must be greedy, beam or lm, not '$decoding'"
+for dataset in $dev_set $test_sets; do
+    [[ $dataset != ?*_@(beam|lm) ]] || die "the set $dataset is named like the results of a beam search; rename it"
+done
 [[ -z $lm || $decoding == lm ]] || die "--lm is for --decoding lm"
 [[ $deep == auto || $deep == true || $deep == false ]] || die "--deep must be auto, true or false, not '$deep'"
 [[ $corpus != kaldi || -n $corpus_dir || $stage -gt 1 ]] ||
