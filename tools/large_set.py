@@ -11,7 +11,9 @@ has, it takes about 5 GB. `stages` prints the time and the most memory that stag
 tables and one of its jobs (which computes 100 utterances), and stage 3 take. `measure` builds the index, to which the
 feature statistics belong, then prints for a training that begins, and for one that goes on in the middle of an epoch:
 the seconds to the first batch, and the memory that is added to a process with everything imported and an empty
-trainer's model made. Pages of the index, which all processes share, are not counted. Linux only.
+trainer's model made. They are those of all that a start does with its data, the inputs' digests and the loading of the
+largest batches in the training process among it; the rehearsal of a step of each of these, reading a checkpoint and the
+dev set are not in them. Pages of the index, which all processes share, are not counted. Linux only.
 """
 
 import argparse
@@ -138,6 +140,7 @@ def start_training(folder: Path, workers: int, start: str) -> None:
     from omnirouter.data.features import FeatureStats
     from omnirouter.data.sampler import BucketSampler, Position
     from omnirouter.training.experiment import Inputs, build_model
+    from omnirouter.training.rehearsal import for_largest_batches
     from omnirouter.training.selection import open_training_data
     from omnirouter.training.trainer import make_optimizer
 
@@ -156,19 +159,19 @@ def start_training(folder: Path, workers: int, start: str) -> None:
     data, _ = open_training_data(exp, config, inputs)
     data_s = time.monotonic() - started_s - digests_s
     sampler = BucketSampler(data.frames, config.batch, config.training.seed)
-    if start == STARTS[-1]:
-        first = Position(len(data) // 70, 1, len(data) // 200)  # about the middle of the second epoch
-    else:
-        sampler.largest()
-        first = Position()
+    for_largest_batches(data, sampler, lambda batch: None)
+    largest_s = time.monotonic() - started_s - digests_s - data_s
+    # About the middle of the second epoch.
+    first = Position(len(data) // 70, 1, len(data) // 200) if start == STARTS[-1] else Position()
     batches = training_batches(data, sampler, first, workers)
     batch, total_s = next(batches), time.monotonic() - started_s
     added_mb = _memory_mb("self", "Anonymous") - before_mb
     loaders = [f"{_memory_mb(child.pid, 'Private_Dirty'):.0f}" for child in multiprocessing.active_children()]
     print(
         f"{start}: first batch ({batch.position}, {len(batch.utt_ids)} utterances) after {total_s:.1f} s, of which the "
-        f"inputs' digests took {digests_s:.1f} s, selection and statistics {data_s:.1f} s; {added_mb:.0f} MB of memory "
-        f"added that no file backs; of each loading process {' '.join(loaders)} MB are its own",
+        f"inputs' digests took {digests_s:.1f} s, selection and statistics {data_s:.1f} s, the largest batches "
+        f"{largest_s:.1f} s; {added_mb:.0f} MB of memory added that no file backs; of each loading process "
+        f"{' '.join(loaders)} MB are its own",
         flush=True,
     )
     del batches  # ends the workers

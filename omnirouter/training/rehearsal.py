@@ -1,15 +1,16 @@
 """Memory that does not suffice: the largest batches tried before training, and what to lower when it runs out."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import nn
 
-from omnirouter.data.dataset import Batch
+from omnirouter.data.dataset import Batch, TrainingData
 from omnirouter.data.errors import UserError
 from omnirouter.data.fbank import FRAMES_PER_S
+from omnirouter.data.sampler import BucketSampler, Position
 from omnirouter.training.config import ExperimentConfig
 from omnirouter.training.distributed import raise_in_all, ranks
 from omnirouter.training.experiment import COMPUTED_HOW
@@ -26,6 +27,14 @@ def advising(where: str, advice: str) -> Iterator[None]:
         if not _is_out_of_memory(error):
             raise
         raise UserError(f"out of memory {where}; {advice}") from error
+
+
+def for_largest_batches(data: TrainingData, sampler: BucketSampler, rehearse: Callable[[Batch], None]) -> None:
+    """Load the batches that need the most memory in this process, and rehearse those of which anything can be read."""
+    for indices in sampler.largest():
+        batch = data[Position(), indices, Position()]
+        if batch.utt_ids:
+            rehearse(batch)
 
 
 def rehearse(

@@ -12,7 +12,7 @@ from omnirouter.data.dataset import FeatureUtterance, TrainingData, read_feature
 from omnirouter.data.errors import UserError
 from omnirouter.data.features import FeatureStats
 from omnirouter.data.files import digest
-from omnirouter.data.sampler import BucketSampler, Position
+from omnirouter.data.sampler import BucketSampler
 from omnirouter.data.tokenizer import Tokenizer, check_learned_from
 from omnirouter.models.ctc import parameter_counts
 from omnirouter.scoring.results import checkout_commit
@@ -36,6 +36,7 @@ from omnirouter.training.experiment import (
 from omnirouter.training.initial import check_initial, initialise
 from omnirouter.training.log import LOG, log_to
 from omnirouter.training.pinning import pinned
+from omnirouter.training.rehearsal import for_largest_batches
 from omnirouter.training.selection import dev_stats, open_training_data
 from omnirouter.training.skipping import LEAVE_OUT, Unreadable
 from omnirouter.training.trainer import Trainer
@@ -164,10 +165,8 @@ def _train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.de
     unreadable = Unreadable(int(config.training.max_unreadable_share * len(data)), data.left_out)
     trainer = Trainer(exp, config, model, tokenizer, dev, device, unreadable)
     sampler = BucketSampler(data.frames, config.batch, config.training.seed)
-    for indices in sampler.largest():  # at every start: one that goes on may have other settings, processes or GPUs
-        batch = data[Position(), indices, Position()]
-        if batch.utt_ids:
-            trainer.rehearse(batch)
+    # At every start: one that goes on may have other settings, processes or GPUs.
+    for_largest_batches(data, sampler, trainer.rehearse)
     batches = training_batches(data, sampler, trainer.position, config.training.workers, trainer.share)
     if device.type == "cuda":
         batches = pinned(batches, device, config.training.batches_per_step // ranks())

@@ -199,7 +199,8 @@ class Trainer:
         self._routing_before = record["routing"]
         summary = (
             f"ctc {record['ctc_loss']:.2f} balance {record['balance_loss']:.3f} lr {self._rate:.2e} "
-            f"norm {record['grad_norm']:.1f} {record['time']['audio_s_per_s']:.0f} audio-s/s"
+            f"norm {record['grad_norm']:.1f} {record['time']['audio_s_per_s']:.0f} audio-s/s "
+            f"padding {record['padding_share']:.0%} data wait {record['time']['data_wait_share']:.0%}"
         )
         LOG.info("step %d epoch %d %s", self.step, self._epoch, summary)
         return summary

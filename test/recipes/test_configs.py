@@ -1,5 +1,6 @@
 """Every configuration of every recipe is built and tried with one training step."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import yaml
 
 from omnirouter.data.dataset import make_batch
 from omnirouter.models.ctc import CtcModel, ctc_loss, parameter_counts
+from omnirouter.models.zoo import model_parts, tokens_of, total
 from omnirouter.training.config import load_config
 from omnirouter.training.schedule import learning_rate
 from omnirouter.training.step import StepGradient, make_optimizer
@@ -104,3 +106,20 @@ def test_a_model_of_the_papers_takes_steps_as_its_configuration_says() -> None:
         assert gradient.clip() > config.optim.clip_norm and result.telemetry.is_finite()
         optimizer.step()
     assert all((new != old).any() for new, old in zip(model.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "cheapest", "units"), [("libriheavy", "dense_84m", 8192), ("librispeech", "dense", 5000)]
+)
+def test_the_loading_processes_suffice_by_the_arithmetic_beside_them(recipe: str, cheapest: str, units: int) -> None:
+    folder = EGS / recipe / "asr1/conf"
+    model, comment = load_config(folder / f"{cheapest}.yaml").model, (folder / "base.yaml").read_text()
+    comment = re.sub(r"\n +# ", " ", comment)
+    gflops = total(model_parts(model, units, tokens_of(model, 15.0))).flops / 15 / 1e9
+    assert f"{gflops:.3f} GFLOPs per second of audio for {cheapest}" in comment
+    audio_s_per_s = 0.30 * 989_000 / (3 * gflops)
+    (stated,) = re.findall(r"0\.30 x 989 000 / [\d.]+ = (\d+) 000 s of audio a second", comment)
+    assert int(stated) == round(audio_s_per_s / 1000)
+    of_a_process = int(re.search(r"a process .*?gave (\d+(?: \d{3})?)", comment)[1].replace(" ", ""))
+    for path in (path for path in CONFIGS if path.parent == folder):
+        assert load_config(path).training.workers * of_a_process >= audio_s_per_s

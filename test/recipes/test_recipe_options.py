@@ -188,9 +188,9 @@ def test_the_schedule_belongs_to_the_corpus_whoever_asks_for_the_training(
 @pytest.mark.parametrize(
     ("ngpu", "training", "decoding"),
     [
-        ([], "16 --mem=64G --gres=gpu:1 ", "gpu:1 "),
-        (["--ngpu=0"], "16 --mem=64G --gres=gpu:0 ", "gpu:0 "),
-        (["--ngpu=8"], "128 --mem=512G --gres=gpu:8 ", "gpu:1 "),
+        ([], "20 --mem=64G --gres=gpu:1 ", "gpu:1 "),
+        (["--ngpu=0"], "20 --mem=64G --gres=gpu:0 ", "gpu:0 "),
+        (["--ngpu=8"], "160 --mem=512G --gres=gpu:8 ", "gpu:1 "),
     ],
 )
 def test_slurm_is_asked_for_what_a_step_can_use(

@@ -36,10 +36,10 @@ def batch(number: int) -> Batch:
     return dataclasses.replace(made, position=Position(number))
 
 
-def sharded() -> tuple[CtcModel, StepGradient]:
+def sharded(config: ExperimentConfig = SHARDED) -> tuple[CtcModel, StepGradient]:
     torch.manual_seed(1)
-    model = CtcModel(SHARDED.model, 12)
-    return model, StepGradient(model, SHARDED)
+    model = CtcModel(config.model, 12)
+    return model, StepGradient(model, config)
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
@@ -59,6 +59,21 @@ def test_a_sharded_gradient_does_not_remember_the_one_before_an_evaluation(in_pr
 
     for norms in in_processes(2, work):
         assert norms == pytest.approx([norms[0]] * 3, rel=1e-5)
+
+
+def test_recomputing_changes_no_bit_of_a_sharded_gradient(in_processes: InProcesses) -> None:
+    def gradient(on: bool) -> tuple[list[torch.Tensor], int]:
+        model, training = ModelConfig(layers=3, dim=32, heads=2, ffn_dim=48, experts=4), SHARDED.training  # dropout too
+        training = dataclasses.replace(training, activation_checkpointing=on)
+        (model, step), begun = sharded(ExperimentConfig(model=model, training=training)), []
+        for block in model.encoder.blocks:
+            block.attention.register_forward_pre_hook(lambda *_: begun.append(1))
+        step.compute([batch(rank())], 4, {1})  # without the second block
+        return [local(p.grad) for p in model.parameters() if p.grad is not None], len(begun)
+
+    for (stored, once), (recomputed, twice) in in_processes(2, lambda: (gradient(False), gradient(True))):
+        assert len(stored) == len(recomputed) and all(map(torch.equal, stored, recomputed))
+        assert (once, twice) == (2, 4)
 
 
 def test_each_process_keeps_its_share_of_loaded_moments_alone(in_processes: InProcesses, tmp_path: Path) -> None:

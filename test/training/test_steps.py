@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from tensorboard.backend.event_processing import event_accumulator
 from torch import Tensor
 
-from omnirouter.data.dataset import FeatureUtterance, read_feature_dir
+from omnirouter.data.dataset import Batch, FeatureUtterance, read_feature_dir
 from omnirouter.data.sampler import BucketSampler, Position
 from omnirouter.data.specaugment import SpecAugmentConfig
 from omnirouter.data.tokenizer import Tokenizer
@@ -24,6 +24,7 @@ from omnirouter.training import trainer as trainer_module
 from omnirouter.training.config import ExperimentConfig, OptimConfig
 from omnirouter.training.experiment import Inputs, load_experiment
 from omnirouter.training.run import train
+from omnirouter.training.step import StepGradient, StepLosses
 from omnirouter.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -202,3 +203,27 @@ def test_a_checkpoint_is_due_by_the_clock_too(
 def test_a_loaded_model_is_in_eval_mode(tmp_path: Path, inputs: Inputs, plain: ExperimentConfig) -> None:
     train(tmp_path / "a", plain, inputs, CPU)
     assert not any(module.training for module in load_experiment(tmp_path / "a")[0].modules())
+
+
+def test_each_batch_of_each_step_has_dropout_of_its_own_and_each_step_its_blocks(
+    tmp_path: Path, inputs: Inputs, plain: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All batches are the first one, as far as utterances go, and the weights stay: losses differ by dropout alone."""
+    compute, losses, left_out, seen = StepGradient.compute, [], [], []
+
+    def of_the_first(self: StepGradient, batches: list[Batch], utterances: int, without: frozenset[int]) -> StepLosses:
+        seen.extend(batches)
+        batches = [dataclasses.replace(seen[0], position=batch.position) for batch in batches]
+        result = compute(self, batches, utterances)
+        losses.extend(loss.sum().item() for _, loss in result.of_utterances)
+        left_out.append(without)
+        return result
+
+    monkeypatch.setattr(Trainer, "rehearse", lambda self, batch: None)
+    monkeypatch.setattr(StepGradient, "compute", of_the_first)
+    model = dataclasses.replace(plain.model, dropout=0.1, layer_drop=0.5)
+    training = dataclasses.replace(plain.training, max_steps=8, valid_every=8, batches_per_step=2)
+    still = OptimConfig(lr=1e-12, warmup_steps=1, weight_decay=0.0)
+    train(tmp_path / "exp/a", dataclasses.replace(plain, model=model, training=training, optim=still), inputs, CPU)
+    assert len(losses) == 16 and np.diff(sorted(losses)).min() > 1e-3
+    assert len(left_out) == 8 and len(set(left_out)) > 1

@@ -1,6 +1,7 @@
 """Where the time of a training goes, by a clock that the test moves."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,7 +48,8 @@ def test_waiting_for_data_and_throughput_are_those_of_the_clock(
     monkeypatch.setattr(StepGradient, "compute", slow_compute)
     train(tmp_path / "exp/a", config, inputs, torch.device("cpu"))
     records = [json.loads(line) for line in (tmp_path / "exp/a/metrics.jsonl").read_text().splitlines()]
-    times = [record["time"] for record in records if "ctc_loss" in record]
+    records = [record for record in records if "ctc_loss" in record]
+    times = [record["time"] for record in records]
     assert [of_interval["checkpoint_s"] for of_interval in times] == [0, SAVING_S, SAVING_S, 0]  # after steps 4 and 8
     for i, of_interval in enumerate(times):  # of three steps each
         wall_s = 3 * (LOADING_S + COMPUTING_S)
@@ -55,3 +57,13 @@ def test_waiting_for_data_and_throughput_are_those_of_the_clock(
         assert of_interval["wall_s"] == pytest.approx(wall_s)
         assert of_interval["data_wait_share"] == pytest.approx(3 * LOADING_S / wall_s)
         assert of_interval["audio_s_per_s"] == pytest.approx(audio_s / wall_s)
+    logged = re.findall(r"step (\d+) epoch .* (\d+) audio-s/s (.+)", (tmp_path / "exp/a/train.log").read_text())
+    assert logged == [
+        (
+            str(record["step"]),
+            f"{record['time']['audio_s_per_s']:.0f}",
+            f"padding {record['padding_share'] * 100:.0f}% data wait 75%",  # 3 of 4 seconds
+        )
+        for record in records
+    ]
+    assert any(record["padding_share"] > 0.01 for record in records)

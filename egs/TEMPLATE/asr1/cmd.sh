@@ -13,8 +13,8 @@ case ${OMNIROUTER_BACKEND:=local} in
     slurm)
         job_prefix="srun --ntasks=1 --cpus-per-task=1 --mem=4G"
         gpus=${ngpu:-1}
-        processes=$((gpus > 1 ? gpus : 1)) # of training, each with up to 14 more that load its data (training.workers)
-        train_prefix="srun --ntasks=1 --cpus-per-task=$((16 * processes)) --mem=$((64 * processes))G --gres=gpu:$gpus"
+        processes=$((gpus > 1 ? gpus : 1)) # of training, each with up to 17 more that load its data (training.workers)
+        train_prefix="srun --ntasks=1 --cpus-per-task=$((20 * processes)) --mem=$((64 * processes))G --gres=gpu:$gpus"
         gpu_prefix="srun --ntasks=1 --cpus-per-task=8 --mem=64G --gres=gpu:$((gpus > 1 ? 1 : gpus))"
         ;;
     *)
