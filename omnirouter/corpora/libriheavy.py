@@ -31,6 +31,7 @@ MAX_MISSING_SHARE = 0.01  # users of the published corpus miss some recordings; 
 AUDIO_MARK = "librilight/"  # sources are written download/librilight/small/100/…
 NOT_IN_WORDS = re.compile(r"[^A-Za-z0-9']+")
 APOSTROPHES = str.maketrans("‘’", "''")
+CASED_MARKS = str.maketrans("‘’“”，。；？！（）：《》、【】-", "''\"\",.;?!():<>/[] ")  # the hyphen becomes a space
 
 
 def upper(text: str) -> str:
@@ -39,8 +40,11 @@ def upper(text: str) -> str:
 
 
 def cased(text: str) -> str:
-    """The text as in the book, with single spaces and without control characters."""
-    return " ".join(BAD_IN_VALUE.sub(" ", text).split())
+    """The text as in the book, its marks as the authors of Libriheavy write them in their cased form.
+
+    LibriSpeech and Whisper's normaliser know the plain apostrophe only. Single spaces, no control characters.
+    """
+    return " ".join(BAD_IN_VALUE.sub(" ", text.translate(CASED_MARKS)).split())
 
 
 TEXTS: dict[str, Callable[[str], str]] = {"upper": upper, "cased": cased}

@@ -98,9 +98,16 @@ class FeatureStats:
         return FeatureStats(np.array(content["mean"]), np.array(content["std"]), content["frames"])
 
     def is_close_to(self, other: "FeatureStats") -> bool:
-        """Tell whether they are of the same features, but for rounding, which another machine may do otherwise."""
-        mine, its = np.array([self.mean, self.std]), np.array([other.mean, other.std])
-        return self.frames == other.frames and mine.shape == its.shape and np.abs(mine - its).max() < SAME_STATS
+        """Tell whether they may be of the same features, but for rounding, which another machine may do otherwise.
+
+        Where one has k frames fewer than the other's n, means and deviations may differ by √(k / (n - k)) deviations of
+        the n: no k frames that are taken out can move a mean further.
+        """
+        if self.mean.shape != other.mean.shape:
+            return False
+        fewer, more = sorted((self, other), key=lambda stats: stats.frames)
+        allowed = SAME_STATS + np.sqrt((more.frames - fewer.frames) / fewer.frames) * more.std
+        return bool((np.abs([fewer.mean - more.mean, fewer.std - more.std]) < allowed).all())
 
 
 def feature_stats(matrices: Iterable[np.ndarray]) -> FeatureStats:

@@ -84,7 +84,7 @@ def _input_files(paths: Mapping[str, Path | str | None]) -> dict[str, Path]:
 @contextmanager
 def locked(exp: Path) -> Iterator[None]:
     """Hold the experiment directory, which is made if need be, for this process alone; UserError if another has it."""
-    exp.mkdir(parents=True, exist_ok=True)
+    _make(exp)
     with open(exp / ".lock", "w") as file:
         # A worker that outlives this process for a moment, after kill -9, must not keep the lock.
         os.register_at_fork(after_in_child=file.close)
@@ -95,6 +95,16 @@ def locked(exp: Path) -> Iterator[None]:
         except OSError as error:
             LOG.warning("%s: this file system knows no locks (%s); let only one process train there", exp, error)
         yield
+
+
+def _make(exp: Path) -> None:
+    """Make the experiment directory if need be; the target of a link only where a killed `remove_experiment` took it.
+
+    Else a disk may not be mounted, and training would begin anew without what it holds.
+    """
+    if exp.is_symlink() and not (exp.exists() or _removed(exp).exists()):
+        raise UserError(f"{exp} links to {exp.resolve()}, which does not exist; mount its disk, or make that folder")
+    exp.resolve().mkdir(parents=True, exist_ok=True)
 
 
 def _lock(file: IO[str]) -> None:
@@ -111,8 +121,9 @@ def _lock(file: IO[str]) -> None:
 
 def remove_experiment(exp: Path) -> None:
     """Delete what an experiment directory holds but the user's own list: out of sight at once, then file by file."""
-    exp.rename(_removed(exp))
-    exp.mkdir(exist_ok=True)
+    folder = exp.resolve()
+    folder.rename(_removed(exp))
+    folder.mkdir(exist_ok=True)
     _delete_removed(exp)
 
 
@@ -125,13 +136,13 @@ def remove_leftovers(exp: Path) -> None:
 def _delete_removed(exp: Path) -> None:
     kept, own = _removed(exp) / LEAVE_OUT, exp / LEAVE_OUT
     if kept.exists() and not own.exists():
-        shutil.move(kept, own)  # exp may have been a link to another disk
+        kept.rename(own)
     shutil.rmtree(_removed(exp), ignore_errors=True)  # NFS keeps the open lock's file; the next start deletes it
 
 
 def trial_of(exp: Path) -> Path:
     """Where the data of a new training are tried before it takes the place of one that has begun in `exp`."""
-    return exp.with_name(f".{exp.name}.trial")
+    return _beside(exp, "trial")
 
 
 def is_restart_due(exp: Path) -> bool:
@@ -140,7 +151,13 @@ def is_restart_due(exp: Path) -> bool:
 
 
 def _removed(exp: Path) -> Path:
-    return exp.with_name(f".{exp.name}.removed")
+    return _beside(exp, "removed")
+
+
+def _beside(exp: Path, kind: str) -> Path:
+    """Name a folder beside an experiment's; beside the target of a link, which may lie on another disk."""
+    folder = exp.resolve()
+    return folder.with_name(f".{folder.name}.{kind}")
 
 
 def has_begun(exp: Path) -> bool:

@@ -108,31 +108,45 @@ def _check_finished(exp: Path, config: ExperimentConfig, inputs: Inputs) -> None
     """Raise UserError when the training set has other features by now, as of other audio of the same lengths."""
     try:
         _, stats = open_training_data(exp, config, inputs)
-        before = FeatureStats.load(exp / STATS)
+        begun_with = FeatureStats.load(exp / STATS)
     except (UserError, OSError) as error:  # what has been trained needs neither
         LOG.warning("not known whether %s still has what was trained on: %s", inputs.train, error)
         return
-    if stats.frames != before.frames:  # of those that can be read
-        LOG.warning("%s: not all that was trained on can be read by now, or more", inputs.train)
-    elif not before.is_close_to(stats):
+    _check_features(
+        exp, inputs, begun_with, stats,
+        "--restart, or give this one a --name of its own; --stage 5 goes on with the model as it is",
+    )  # fmt: skip
+
+
+def _check_features(exp: Path, inputs: Inputs, begun_with: FeatureStats, stats: FeatureStats, advice: str) -> None:
+    """Raise UserError when features are not those that training began with; warn when other ones can be read."""
+    if not begun_with.is_close_to(stats):
         raise UserError(
-            f"{inputs.train}: its features have other means or deviations than what was trained on ({exp / STATS}); "
-            "--restart, or give this one a --name of its own; --stage 5 goes on with the model as it is"
+            f"{inputs.train}: its features have other means or deviations than when this training began "
+            f"({exp / STATS}); {advice}"
         )
+    if stats.frames != begun_with.frames:
+        LOG.warning(
+            "%s: %d frames can be read by now, %d when this training began; it keeps their means and deviations",
+            inputs.train, stats.frames, begun_with.frames,
+        )  # fmt: skip
 
 
 def _open_data(exp: Path, config: ExperimentConfig, inputs: Inputs) -> tuple[TrainingData, FeatureStats]:
-    """Open the training data; their statistics are the experiment's, or UserError when it has begun with others."""
-    data, stats = open_training_data(exp, config, inputs)
-    path = exp / STATS
-    if not has_begun(exp):
-        stats.save(path)
-    elif not FeatureStats.load(path).is_close_to(stats):
-        raise UserError(
-            f"{inputs.train}: its features have other means or deviations than when this training began ({path}); "
-            "make them as they were (--features of stage 2), or --restart, or give this one a --name of its own"
-        )
-    return data, stats
+    """Open the training data, and the statistics that the training begins with or has begun with.
+
+    UserError when these cannot be of the same features.
+    """
+    begun_with = FeatureStats.load(exp / STATS) if has_begun(exp) else None
+    data, stats = open_training_data(exp, config, inputs, begun_with=begun_with)
+    if begun_with is None:
+        stats.save(exp / STATS)
+        return data, stats
+    _check_features(
+        exp, inputs, begun_with, stats,
+        "make them as they were (--features of stage 2), or --restart, or give this one a --name of its own",
+    )  # fmt: skip
+    return data, begun_with
 
 
 def _check_dev(exp: Path, dev: Sequence[FeatureUtterance], inputs: Inputs) -> None:

@@ -25,11 +25,16 @@ MOST_UNKNOWN = 0.01  # share of labels; units learned from the training transcri
 
 
 def open_training_data(
-    exp: Path, config: ExperimentConfig, inputs: Inputs, listed: Path | None = None
+    exp: Path,
+    config: ExperimentConfig,
+    inputs: Inputs,
+    listed: Path | None = None,
+    begun_with: FeatureStats | None = None,
 ) -> tuple[TrainingData, FeatureStats]:
-    """Return an experiment's training data and feature statistics; the index of the data is built if need be.
+    """Return an experiment's training data and their feature statistics; the index of the data is built if need be.
 
     listed: the user's list of utterances to leave out, if not the experiment directory's.
+    begun_with: statistics that a training has begun with: they stay those of its augmentation, whatever they are now.
     """
     listed = listed or exp / LEAVE_OUT
     left_out = read_left_out(listed)
@@ -39,7 +44,8 @@ def open_training_data(
     check_units(index, inputs.train / "text", inputs.lang)
     kept = select_trainable(index, config, exp / "dropped_utts")
     stats, rows = open_stats(index, kept, config, left_out), left_out_rows(listed, index)
-    return TrainingData(index, kept, config.specaugment, stats.mean, config.training.seed, rows), stats
+    fill = (begun_with or stats).mean
+    return TrainingData(index, kept, config.specaugment, fill, config.training.seed, rows), stats
 
 
 def check_units(index: Index, text: Path, lang: Path) -> None:

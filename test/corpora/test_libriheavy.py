@@ -15,12 +15,13 @@ import soundfile
 pytest.importorskip("lhotse")
 
 from omnirouter.corpora.download import CORPORA  # noqa: E402
-from omnirouter.corpora.libriheavy import SUBSETS, TEXTS, prepare_libriheavy, upper, write_set  # noqa: E402
+from omnirouter.corpora.libriheavy import SUBSETS, TEXTS, cased, prepare_libriheavy, upper, write_set  # noqa: E402
 from omnirouter.corpora.librispeech import EVAL_PARTS  # noqa: E402
 from omnirouter.data.audio import load_utterance  # noqa: E402
 from omnirouter.data.datadir import read_data_dir, read_table  # noqa: E402
 from omnirouter.data.errors import UserError  # noqa: E402
 from omnirouter.data.validate import validate_data_dirs  # noqa: E402
+from omnirouter.scoring.report import score_files  # noqa: E402
 
 Cuts = list[dict[str, Any]]
 UTTERANCES = {"small": 3, "medium": 2, "large": 1, "dev": 1}
@@ -99,8 +100,8 @@ def test_a_subset_holds_the_smaller_ones(corpus: Path, tmp_path: Path, subset: s
 def test_cased_text_has_a_cased_dev_set(corpus: Path, tmp_path: Path) -> None:
     prepare_libriheavy(corpus, tmp_path / "data", "large", "cased")
     texts = read_table(tmp_path / "data/train_large_cased/text")
-    assert "“it’s text 0 of small—”" in texts.values()
-    assert list(read_table(tmp_path / "data/dev_cased/text").values()) == ["“it’s text 0 of dev—”"]
+    assert '"it\'s text 0 of small—"' in texts.values()
+    assert list(read_table(tmp_path / "data/dev_cased/text").values()) == ['"it\'s text 0 of dev—"']
 
 
 @pytest.mark.parametrize(
@@ -109,12 +110,25 @@ def test_cased_text_has_a_cased_dev_set(corpus: Path, tmp_path: Path) -> None:
         ("upper", "“Don’t,” she said—‘never’ in 1812!", "DON'T SHE SAID 'NEVER' IN 1812"),
         ("upper", "A naïve *dash*-word\tand Straße", "A NA VE DASH WORD AND STRA E"),
         ("upper", " \n...  ", ""),
-        ("cased", "“Don’t,” she said—‘never’ in 1812!", "“Don’t,” she said—‘never’ in 1812!"),
+        ("cased", "“Don’t,” she said—‘never’ in 1812!", "\"Don't,\" she said—'never' in 1812!"),
+        ("cased", "Well-known，《O》、【so】（a；b：c）。Eh？No！", "Well known,<O>/[so](a;b:c).Eh?No!"),
         ("cased", " A\u00a0line\nand\u2028a\x85bell\x07 rang \ud800", "A line and a bell rang"),
     ],
 )
 def test_text(mode: str, text: str, written: str) -> None:
     assert TEXTS[mode](text) == written
+
+
+@pytest.mark.parametrize(
+    "book, librispeech",
+    [
+        ("“I don’t know,” said he, “what we’ll do; it’s Smith’s.”", "I DON'T KNOW SAID HE WHAT WE'LL DO IT'S SMITH'S"),
+        ("‘’Tis well-known,’ said O’Brien—‘he’s ‘ours’!’", "'TIS WELL KNOWN SAID O'BRIEN HE'S OURS"),
+    ],
+)
+def test_a_perfect_cased_hypothesis_has_no_error_against_librispeech(book: str, librispeech: str) -> None:
+    rate = score_files({"utt1": librispeech}, {"utt1": cased(book)}, {"utt1": "spk1"})["wer_whisper"]
+    assert rate.startswith("%WER 0.00 [ 0 / ")
 
 
 def test_everything_missing_is_named_at_once(corpus: Path, tmp_path: Path) -> None:

@@ -166,4 +166,4 @@ def test_a_cased_dev_set_without_audio_names_the_folders_that_lack(
     assert not (tmp_path / "data/train_small_cased").exists()
     write_manifest(corpus, "dev", [*lost, published(corpus, "small")[0]])
     prepare_libriheavy(corpus, tmp_path / "data", "small", "cased")
-    assert list(read_table(tmp_path / "data/dev_cased/text").values()) == ["“it’s text 0 of small—”"]
+    assert list(read_table(tmp_path / "data/dev_cased/text").values()) == ['"it\'s text 0 of small—"']

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from omnirouter.data.errors import UserError
-from omnirouter.data.features import load_features
+from omnirouter.data.features import FeatureStats, feature_stats, load_features
 
 
 @pytest.mark.parametrize("compression", [None, 1, 2, 3, 5])
@@ -82,3 +82,24 @@ def test_a_missing_file_is_looked_for_in_a_directory_that_is_named(
     with pytest.raises(UserError) as error:
         load_features(f"{tmp_path}/feats.1.ark:5", "utt7")
     assert str(error.value).endswith(f"{tmp_path}/feats.1.ark:5: no such file; run stage 2 again")
+
+
+def test_statistics_without_some_frames_are_close_and_of_other_features_are_not() -> None:
+    noise = np.random.default_rng(0).normal(5, 2, (1000, 2))
+    whole, part = feature_stats([noise]), feature_stats([noise[10:]])
+    assert whole.is_close_to(part) and part.is_close_to(whole)
+    bound = 2 * (10 / 990) ** 0.5  # 2 is the deviation
+    for mean, std, close in ((0.9, 0, True), (0, -0.9, True), (1.1, 0, False), (0, 1.1, False), (-1.1, 0, False)):
+        other = FeatureStats(whole.mean + np.array([0, mean]) * bound, whole.std + np.array([std, 0]) * bound, 990)
+        assert whole.is_close_to(other) == other.is_close_to(whole) == close
+        assert not whole.is_close_to(FeatureStats(other.mean, other.std, 1000))
+    assert not whole.is_close_to(FeatureStats(whole.mean[:1], whole.std[:1], 1000))
+
+
+def test_frames_that_are_taken_out_cannot_move_the_mean_out_of_bounds() -> None:
+    """The bound is reached where the one frame in a hundred that goes is alone in being different."""
+    matrix = np.zeros((100, 1))
+    matrix[0] = 1000
+    whole, part = feature_stats([matrix]), feature_stats([matrix[1:]])
+    assert (whole.mean[0], part.mean[0]) == (10, 0) and whole.std[0] * (1 / 99) ** 0.5 == pytest.approx(10)
+    assert whole.is_close_to(FeatureStats(part.mean, whole.std, 99))

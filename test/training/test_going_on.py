@@ -1,11 +1,13 @@
 """Going on with a training: what has to be the same, and what it may be."""
 
 import dataclasses
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import kaldiio
+import numpy as np
 import pytest
 import torch
 
@@ -70,6 +72,54 @@ def test_a_training_does_not_go_on_with_other_features_of_its_dev_set(
     ark.write_bytes(before)
     train(tmp_path / "a", config, inputs, CPU)
     assert (tmp_path / "a/model.pt").exists()
+
+
+def lose_an_archive(inputs: Inputs, add: float) -> None:
+    """Make an utterance unreadable, add to the features of the others, and have the index built anew."""
+    for ark in sorted(inputs.train.glob("*.ark"))[1:]:
+        [(utt_id, matrix)] = kaldiio.load_ark(str(ark))
+        kaldiio.save_ark(str(ark), {utt_id: matrix + np.float32(add)})
+    (inputs.train / "utt000.ark").write_bytes(b"garbage")
+    (inputs.train / "feats.scp").touch()
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_training_goes_on_with_its_statistics_when_an_utterance_has_become_unreadable(
+    tmp_path: Path, inputs: Inputs, config: ExperimentConfig, listed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends as it does where the index, and with it the statistics, have not been made anew."""
+    share = 0.0 if listed else 0.05
+    config = dataclasses.replace(config, training=dataclasses.replace(config.training, max_unreadable_share=share))
+    with monkeypatch.context() as patch:
+        interrupted_at(3, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "exp/a", config, inputs, CPU)
+    if listed:
+        (tmp_path / "exp/a/leave_out").write_text("utt000\n")
+    shutil.copytree(tmp_path / "exp/a", tmp_path / "exp/before")
+    stats = (tmp_path / "exp/a/feature_stats.json").read_bytes()
+    (inputs.train / "utt000.ark").rename(tmp_path / "utt000.ark")
+    train(tmp_path / "exp/before", config, inputs, CPU)
+    lose_an_archive(inputs, 0)
+    train(tmp_path / "exp/a", config, inputs, CPU)
+    assert (tmp_path / "exp/a/feature_stats.json").read_bytes() == stats
+    log = (tmp_path / "exp/a/train.log").read_text()
+    assert re.search(r"train: (\d+) frames can be read by now, (?!\1 )\d+ when this training began", log)
+    weights = [torch.load(tmp_path / "exp" / name / "model.pt", weights_only=True) for name in ("a", "before")]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
+def test_a_training_does_not_go_on_with_other_features_when_one_is_unreadable(
+    tmp_path: Path, inputs: Inputs, config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupted_at(3, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "a", config, inputs, CPU)
+    lose_an_archive(inputs, 1.5)
+    lenient = dataclasses.replace(config, training=dataclasses.replace(config.training, max_unreadable_share=0.05))
+    with pytest.raises(UserError, match="other means or deviations than when this training began"):
+        train(tmp_path / "a", lenient, inputs, CPU)
 
 
 @pytest.mark.parametrize("then", ["other units", "none"])

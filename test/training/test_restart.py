@@ -97,3 +97,41 @@ def test_a_restart_keeps_the_list_of_utterances_to_leave_out(
     (removed / "leave_out").write_text("utt005\n")  # of before; the user has written another one since
     train(exp, short, inputs, CPU)
     assert (exp / "leave_out").read_text() == utt_ids and not removed.exists()
+
+
+def test_a_restart_keeps_a_link_and_deletes_what_it_leads_to(
+    tmp_path: Path, inputs: Inputs, short: ExperimentConfig
+) -> None:
+    exp, disk = tmp_path / "exp/link", tmp_path / "disk"
+    exp.parent.mkdir()
+    disk.mkdir()
+    exp.symlink_to("../disk/a")
+    with pytest.raises(UserError, match=f"exp/link links to {disk}/a, which does not exist; mount its disk"):
+        train(exp, short, inputs, CPU)
+    (disk / "a").mkdir()
+    train(exp, short, inputs, CPU)
+    (exp / "leave_out").write_text("utt003\n")
+    for _ in range(2):
+        (disk / "a/checkpoints/9.pt").write_text("of the old training")
+        before = (exp / "model.pt").stat().st_mtime_ns
+        train(exp, short, inputs, CPU, restart=True)
+        assert exp.is_symlink() and (disk / "a/model.pt").stat().st_mtime_ns > before
+        assert not (disk / "a/checkpoints/9.pt").exists() and (disk / "a/leave_out").read_text() == "utt003\n"
+        assert [path.name for folder in (exp.parent, disk) for path in folder.iterdir()] == ["link", "a"]
+
+
+@pytest.mark.parametrize("made", [False, True])  # killed before, or after, the target is there again
+def test_what_a_killed_restart_of_a_link_has_left_goes_with_the_next_start(
+    tmp_path: Path, inputs: Inputs, short: ExperimentConfig, made: bool
+) -> None:
+    exp, disk = tmp_path / "exp/link", tmp_path / "disk"
+    exp.parent.mkdir()
+    exp.symlink_to(disk / "a")
+    for name in (".a.removed", ".a.trial"):
+        (disk / name / "lang").mkdir(parents=True)
+    (disk / ".a.removed/leave_out").write_text("utt003\n")
+    if made:
+        (disk / "a").mkdir()
+    train(exp, short, inputs, CPU)
+    assert exp.is_symlink() and (disk / "a/model.pt").exists() and (exp / "leave_out").read_text() == "utt003\n"
+    assert [path.name for folder in (exp.parent, disk) for path in folder.iterdir()] == ["link", "a"]

@@ -19,6 +19,7 @@ from omnirouter.data.errors import UserError
 from omnirouter.data.features import FeatureConfig, FeatureStats, feature_stats
 from omnirouter.data.index import Index, open_index
 from omnirouter.data.sampler import BatchConfig, BucketSampler, Position
+from omnirouter.data.specaugment import spec_augment
 from omnirouter.data.streams import read_values
 from omnirouter.data.tables import write_table
 from omnirouter.data.tokenizer import train_tokenizer
@@ -133,6 +134,23 @@ def test_units_learned_from_other_transcripts_are_refused_before_anything_is_mad
     with pytest.raises(UserError, match=f"lang was learned from {other}, not from {inputs.train}/text"):
         train(exp, config, bound, torch.device("cpu"), restart)
     assert (exp / "model.pt").exists() == exp.exists() == restart
+
+
+def test_augmentation_depends_on_the_training_s_seed_and_fills_with_the_feature_mean(
+    tmp_path: Path, inputs: Inputs
+) -> None:
+    config = replace(CONFIG, training=TrainingConfig(seed=7))
+    (tmp_path / "exp").mkdir()
+    (tmp_path / "exp/lang").symlink_to(inputs.lang)
+    data, _ = open_training_data(tmp_path / "exp", config, inputs)
+    batch = data[Position(epoch=3), list(range(60)), Position(epoch=4)]
+    matrices = [kaldiio.load_mat(f"{inputs.train}/utt{i:03d}.ark:7") for i in range(60)]
+    mean = np.concatenate(matrices).mean(axis=0, dtype=np.float64).astype(np.float32)
+    assert np.abs(mean).min() > 1e-3
+    for i, (matrix, features) in enumerate(zip(matrices, batch.features.numpy(), strict=True)):
+        wanted = spec_augment(matrix, config.specaugment, mean, np.random.default_rng((7, 3, i)))
+        assert (wanted != matrix).any()
+        np.testing.assert_allclose(features[: len(matrix)], wanted, atol=1e-5)
 
 
 @pytest.fixture

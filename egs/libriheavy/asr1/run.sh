@@ -12,7 +12,7 @@ _callee=$here/asr.sh
 
 # Options
 subset=large        # small (500 hours), medium (5000) or large (50 000); each holds the smaller ones
-text=upper          # upper (capitals, no punctuation) or cased (as in the books)
+text=upper          # upper (capitals, no punctuation) or cased (as in the books, with plain ' and " for ’ “ ”)
 librispeech_dir=    # a copy of LibriSpeech's dev and test parts, used instead of a download or of --corpus-dir's
 # End of options
 # shellcheck source=egs/TEMPLATE/asr1/utils/parse_options.sh
