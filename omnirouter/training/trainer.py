@@ -55,6 +55,7 @@ class Trainer:
         self.share = Share(rank(), ranks(), config.training.batches_per_step)
         self._telemetry = Telemetry()
         self._best: list[list[int]] = []  # [dev errors, step] of the checkpoints to average, best first
+        self._previous_best = self._best  # as the last checkpoint has it
         self._without_gain = 0
         self._skipped = SkippedSteps(config.training.max_skipped_steps, exp)
         self._unreadable = unreadable or Unreadable(0)
@@ -246,12 +247,11 @@ class Trainer:
         if self._metrics is None:
             return
         checkpoint.save_step({**content, "metrics_bytes": self._metrics.sync()}, self._folder, self.step)
-        kept = {self._best_path(step) for _, step in self._best}
         # What the checkpoint before this one would average stays too: it is gone back to if this one is damaged.
-        kept |= {self._best_path(step) for step in self._previous_best}
+        kept = {self._best_path(step) for _, step in [*self._best, *self._previous_best]}
         for path in set(self._folder.glob("best_*.pt")) - kept:
             path.unlink()
-        self._previous_best = [step for _, step in self._best]
+        self._previous_best = self._best
         self._telemetry.add({"checkpoint_s": time.monotonic() - started}, {})
 
     def _begin(self) -> int:
@@ -259,7 +259,6 @@ class Trainer:
 
         Returns the length of metrics.jsonl at that time, in bytes.
         """
-        self._previous_best: list[int] = []
         state = checkpoint.load_last(self._folder)
         if state is not None:
             self._model.load_state_dict(state["model"])
@@ -272,6 +271,7 @@ class Trainer:
     def _resume(self, state: Mapping[str, Any]) -> int:
         """Take up all of a checkpoint but the weights; returns the length of metrics.jsonl, in bytes."""
         self._best, self._without_gain = state["best"], state["without_gain"]
+        self._previous_best = self._best
         self.position, self._skipped.count = Position(*state["position"]), state.get("skipped", 0)
         self._unreadable.restore(state.get("unreadable", ()))
         load_moments(self._optimizer, state["optimizer"])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -169,13 +170,22 @@ def test_the_final_model_is_the_mean_of_the_best_checkpoints(
         assert (tmp_path / f"a/checkpoints/best_{step}.pt").exists()
 
 
+@pytest.mark.parametrize("errors", [[9, 8, 7], [9, 8, None, 7]], ids=["at-once", "resumed"])  # each the best so far
 def test_what_the_checkpoint_before_would_average_is_kept_too(
-    tmp_path: Path, inputs: Inputs, plain: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, inputs: Inputs, plain: ExperimentConfig, monkeypatch: pytest.MonkeyPatch, errors: list[int | None]
 ) -> None:
-    errors = iter((9, 8, 7))  # each is the best so far
-    monkeypatch.setattr(trainer_module, "dev_errors", lambda *_: ErrorCounts(ref_units=9, substitutions=next(errors)))
+    left = [*errors]
+
+    def dev_errors(*_: object) -> ErrorCounts:
+        if (found := left.pop(0)) is None:
+            raise KeyboardInterrupt
+        return ErrorCounts(ref_units=9, substitutions=found)
+
+    monkeypatch.setattr(trainer_module, "dev_errors", dev_errors)
     training = dataclasses.replace(plain.training, max_steps=3, valid_every=1, average_best=1)
-    train(tmp_path / "a", dataclasses.replace(plain, training=training), inputs, CPU)
+    while left:
+        with suppress(KeyboardInterrupt):
+            train(tmp_path / "a", dataclasses.replace(plain, training=training), inputs, CPU)
     files = sorted(path.name for path in (tmp_path / "a/checkpoints").iterdir())
     assert files == ["best_2.pt", "best_3.pt", "step_2.pt", "step_3.pt"]
 
