@@ -153,14 +153,14 @@ class Trainer:
         left_out = left_out_layers(self._config, self.step)
         result = self._gradient.compute(batches, int(known["utterances"]), left_out)
         telemetry = result.telemetry
-        telemetry.add({"norm": self._gradient.clip() / ranks()}, {})  # the same in all; their mean, so that all agree
+        norm, clipped = self._gradient.clip()
+        telemetry.add({"norm": norm / ranks()}, {})  # the same in all; their mean, so that all agree
         telemetry.share()
         if not telemetry.is_finite():
             self._skipped.add(self.step, result.not_finite())
             return Telemetry()
         self._optimizer.step()
         counts = {name: known[name] for name in ("utterances", "frames", "padded_frames")}
-        clipped = telemetry.sum("norm") > self._config.optim.clip_norm
         telemetry.add({"steps": 1, "clipped": clipped, **counts}, {})
         return telemetry
 
