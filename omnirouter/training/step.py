@@ -1,5 +1,6 @@
 """The gradient of a training step: the same, whatever the number of processes that share out its batches."""
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
@@ -91,16 +92,20 @@ class StepGradient:
             result.telemetry.add(dict(zip(terms, of_batch, strict=True)), {})
         return result
 
-    def clip(self) -> float:
-        """Clip the gradient as configured; returns its norm before."""
+    def clip(self) -> tuple[float, bool]:
+        """Clip the gradient as configured; returns its norm before, and whether anything was beyond the bound."""
         optim = self._config.optim
         parameters = [parameter for parameter in self._model.parameters() if parameter.grad is not None]
-        norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters])
+        gradients = [parameter.grad for parameter in parameters]
+        norm = bounded = nn.utils.get_total_norm(gradients)
         if optim.clip_by == "norm":
             nn.utils.clip_grads_with_norm_(parameters, optim.clip_norm, norm)
         else:
+            bounded = nn.utils.get_total_norm(gradients, math.inf)  # the largest value
             nn.utils.clip_grad_value_(parameters, optim.clip_norm)
-        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+        both = [of_all.full_tensor() if isinstance(of_all, DTensor) else of_all for of_all in (norm, bounded)]
+        before, largest = torch.stack(both).tolist()  # the host waits for a GPU once
+        return before, largest > optim.clip_norm
 
     def _forward(self, batch: Batch, left_out: Collection[int]) -> tuple[Tensor, CtcOutput]:
         training = self._config.training

@@ -55,6 +55,7 @@ class Trainer:
         self.share = Share(rank(), ranks(), config.training.batches_per_step)
         self._telemetry = Telemetry()
         self._best: list[list[int]] = []  # [dev errors, step] of the checkpoints to average, best first
+        self._previous_best = self._best  # as the last checkpoint has it
         self._without_gain = 0
         self._skipped = SkippedSteps(config.training.max_skipped_steps, exp)
         self._unreadable = unreadable or Unreadable(0)
@@ -152,14 +153,14 @@ class Trainer:
         left_out = left_out_layers(self._config, self.step)
         result = self._gradient.compute(batches, int(known["utterances"]), left_out)
         telemetry = result.telemetry
-        telemetry.add({"norm": self._gradient.clip() / ranks()}, {})  # the same in all; their mean, so that all agree
+        norm, clipped = self._gradient.clip()
+        telemetry.add({"norm": norm / ranks()}, {})  # the same in all; their mean, so that all agree
         telemetry.share()
         if not telemetry.is_finite():
             self._skipped.add(self.step, result.not_finite())
             return Telemetry()
         self._optimizer.step()
         counts = {name: known[name] for name in ("utterances", "frames", "padded_frames")}
-        clipped = telemetry.sum("norm") > self._config.optim.clip_norm
         telemetry.add({"steps": 1, "clipped": clipped, **counts}, {})
         return telemetry
 
@@ -247,12 +248,11 @@ class Trainer:
         if self._metrics is None:
             return
         checkpoint.save_step({**content, "metrics_bytes": self._metrics.sync()}, self._folder, self.step)
-        kept = {self._best_path(step) for _, step in self._best}
         # What the checkpoint before this one would average stays too: it is gone back to if this one is damaged.
-        kept |= {self._best_path(step) for step in self._previous_best}
+        kept = {self._best_path(step) for _, step in [*self._best, *self._previous_best]}
         for path in set(self._folder.glob("best_*.pt")) - kept:
             path.unlink()
-        self._previous_best = [step for _, step in self._best]
+        self._previous_best = self._best
         self._telemetry.add({"checkpoint_s": time.monotonic() - started}, {})
 
     def _begin(self) -> int:
@@ -260,7 +260,6 @@ class Trainer:
 
         Returns the length of metrics.jsonl at that time, in bytes.
         """
-        self._previous_best: list[int] = []
         state = checkpoint.load_last(self._folder)
         if state is not None:
             self._model.load_state_dict(state["model"])
@@ -273,6 +272,7 @@ class Trainer:
     def _resume(self, state: Mapping[str, Any]) -> int:
         """Take up all of a checkpoint but the weights; returns the length of metrics.jsonl, in bytes."""
         self._best, self._without_gain = state["best"], state["without_gain"]
+        self._previous_best = self._best
         self.position, self._skipped.count = Position(*state["position"]), state.get("skipped", 0)
         self._unreadable.restore(state.get("unreadable", ()))
         load_moments(self._optimizer, state["optimizer"])

@@ -1,13 +1,11 @@
-"""The encoder as a whole: padding, sharing, sizes, gradients, and an independent attention."""
+"""The encoder as a whole: padding, sharing, sizes, gradients."""
 
 import dataclasses
 
 import pytest
 import torch
-from torch import nn
 
 from omnirouter.data.errors import UserError
-from omnirouter.models.attention import SelfAttention
 from omnirouter.models.config import LayerPlan, ModelConfig, routing_plan
 from omnirouter.models.ctc import CtcModel, ctc_loss, parameter_counts
 from omnirouter.models.encoder import Encoder
@@ -54,18 +52,6 @@ def test_ctc_alone_gives_every_router_a_gradient_with_one_expert_a_token(encoder
     assert len(model.encoder.routers) == {"switch": 3, "omnirouter": 1}[encoder]
     for router in model.encoder.routers:
         assert router.weight.grad.abs().max() > 1e-6
-
-
-def test_omnirouter_with_equal_routers_is_switch_with_the_same() -> None:
-    """Eq. 6 is eq. 1 with one W: a Switch encoder whose routers are all set to it computes the same."""
-    torch.manual_seed(1)
-    omni, switch = (CtcModel(ModelConfig(encoder=kind, **SMALL), 9).eval() for kind in ("omnirouter", "switch"))
-    state = omni.state_dict()
-    for layer in (1, 2):
-        state[f"encoder.routers.{layer}.weight"] = state["encoder.routers.0.weight"]
-    switch.load_state_dict(state)
-    x = torch.randn(2, 64, 80)
-    torch.testing.assert_close(switch(x, [64, 30]).log_probs_TV, omni(x, [64, 30]).log_probs_TV)
 
 
 def test_a_shared_router_is_one_parameter_under_one_name() -> None:
@@ -168,19 +154,6 @@ def test_parameter_counts_of_the_paper(experts: int, millions: float) -> None:
     assert round(total / 1e6, 1) == millions
     assert active == parameter_counts(dense)[0] + 512 * experts  # all that a token pays more is the router
     assert round(sum(p.numel() for p in dense.encoder.blocks.parameters()) / 1e6, 1) == 84.0
-
-
-def test_attention_equals_torch_multi_head_attention() -> None:
-    torch.manual_seed(1)
-    mine, its = SelfAttention(32, 4, 0.0), nn.MultiheadAttention(32, 4, bias=False, batch_first=True)
-    with torch.no_grad():
-        its.in_proj_weight.copy_(mine.qkv.weight)
-        its.out_proj.weight.copy_(mine.out.weight)
-    packing = Packing([9, 4])
-    x = torch.randn(2, 9, 32)
-    y = mine(packing.pack(x), packing)
-    wanted, _ = its(x, x, x, key_padding_mask=torch.arange(9) >= torch.tensor([[9], [4]]))
-    torch.testing.assert_close(y, torch.cat((wanted[0], wanted[1, :4])))
 
 
 def test_packing_is_undone_by_unpacking() -> None:

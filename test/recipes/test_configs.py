@@ -103,7 +103,7 @@ def test_a_model_of_the_papers_takes_steps_as_its_configuration_says() -> None:
     for step in (config.optim.warmup_steps - 1, config.optim.warmup_steps):  # at the peak rate
         optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = learning_rate(step, config.optim)
         result = gradient.compute(batches, 4)
-        assert gradient.clip() > config.optim.clip_norm and result.telemetry.is_finite()
+        assert gradient.clip()[1] and result.telemetry.is_finite()
         optimizer.step()
     assert all((new != old).any() for new, old in zip(model.parameters(), before, strict=True))
 

@@ -97,7 +97,7 @@ def test_a_step_that_is_not_finite_leaves_weights_and_moments(
 def test_where_only_the_gradient_is_not_finite_all_utterances_are_named(
     make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(StepGradient, "clip", lambda self: float("inf"))
+    monkeypatch.setattr(StepGradient, "clip", lambda self: (float("inf"), True))
     with pytest.raises(UserError, match=r"step 0: .*utterances 0-0, 0-1, 0-2; 1 steps skipped"):
         make_trainer(max_skipped_steps=0).run(iter(batches({})))
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,7 @@ def plain(config: ExperimentConfig) -> ExperimentConfig:
         config,
         model=dataclasses.replace(config.model, dropout=0.0, attention_dropout=0.0, layer_drop=0.0),
         specaugment=SpecAugmentConfig(freq_masks=0, time_masks=0),
-        optim=OptimConfig(
-            lr=4e-3, warmup_steps=2, cosine_steps=2, cosine_end_ratio=0.5, weight_decay=0.5, beta1=0.8, clip_norm=20.0
-        ),
+        optim=OptimConfig(lr=4e-3, warmup_steps=2, cosine_steps=2, cosine_end_ratio=0.5, weight_decay=0.5, beta1=0.8),
         training=dataclasses.replace(
             config.training, max_steps=STEPS, valid_every=STEPS, average_best=1, balance_weight=30.0
         ),
@@ -62,11 +61,13 @@ def losses_by_hand(model: CtcModel, utterances: list[FeatureUtterance], tokenize
 
 def adamw_by_hand(
     model: CtcModel, moments: dict[str, list[Tensor]], step: int, rate: float, optim: OptimConfig
-) -> float:
-    """Clip and take step number `step` (from 1) of AdamW, as its paper has it; returns the norm before clipping."""
+) -> dict[str, float]:
+    """Clip and take step number `step` (from 1) of AdamW, as its paper has it; returns what the gradient was before."""
     norm = sum(p.grad.double().square().sum() for p in model.parameters()).sqrt().item()
+    largest = max(p.grad.abs().max().item() for p in model.parameters())
+    bound, by_norm = optim.clip_norm, optim.clip_by == "norm"
     for name, p in model.named_parameters():
-        gradient = p.grad * min(1.0, optim.clip_norm / norm)
+        gradient = p.grad * min(1.0, bound / norm) if by_norm else p.grad.clamp(-bound, bound)
         first, second = moments.setdefault(name, [torch.zeros_like(p), torch.zeros_like(p)])
         first.mul_(optim.beta1).add_((1 - optim.beta1) * gradient)
         second.mul_(optim.beta2).add_((1 - optim.beta2) * gradient.square())
@@ -75,17 +76,17 @@ def adamw_by_hand(
         update = (first / (1 - optim.beta1**step)) / ((second / (1 - optim.beta2**step)).sqrt() + 1e-8)
         p.data -= rate * update
         p.grad = None
-    return norm
+    return {"norm": norm, "clipped": (norm if by_norm else largest) > bound}
 
 
-def check_records(records: list[dict[str, Any]], steps: list[dict[str, float]], optim: OptimConfig) -> None:
+def check_records(records: list[dict[str, Any]], steps: list[dict[str, float]]) -> None:
     """Compare the records of two steps each with what these steps were by hand."""
     assert [record["step"] for record in records] == [2, 4]
     for record, pair in zip(records, (steps[:2], steps[2:]), strict=True):
         total = {name: sum(step[name] for step in pair) for name in pair[0]}
         wanted = {
             "ctc_loss": total["ctc"] / total["utterances"], "balance_loss": total["balance"] / 2, "lr": pair[1]["rate"],
-            "grad_norm": total["norm"] / 2, "clipped_share": sum(step["norm"] > optim.clip_norm for step in pair) / 2,
+            "grad_norm": total["norm"] / 2, "clipped_share": total["clipped"] / 2,
             "utterances": total["utterances"], "padding_share": 1 - total["frames"] / total["padded_frames"],
         }  # fmt: skip
         assert {name: record[name] for name in wanted} == pytest.approx(wanted, rel=1e-4)
@@ -109,9 +110,11 @@ def check_board(folder: Path, records: list[dict[str, Any]]) -> None:
     assert {key: written.get(key) for key in wanted} == pytest.approx(wanted)
 
 
+@pytest.mark.parametrize(("by", "bound"), [("norm", 40.0), ("value", 5.0)])
 def test_steps_and_their_records_are_those_done_by_hand(
-    tmp_path: Path, inputs: Inputs, plain: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, inputs: Inputs, plain: ExperimentConfig, monkeypatch: pytest.MonkeyPatch, by: str, bound: float
 ) -> None:
+    plain = dataclasses.replace(plain, optim=dataclasses.replace(plain.optim, clip_by=by, clip_norm=bound))
     boards: list[Any] = []
     make = trainer_module.tensorboard_writer
     monkeypatch.setattr(trainer_module, "tensorboard_writer", lambda *a: boards.append(make(*a)) or boards[-1])
@@ -132,13 +135,13 @@ def test_steps_and_their_records_are_those_done_by_hand(
         chosen = [utterances[i] for i in next(batches)[1]]
         ctc, balance = losses_by_hand(model, chosen, tokenizer)
         (ctc / len(chosen) + plain.training.balance_weight * balance).backward()
-        norm = adamw_by_hand(model, moments, step, rate, plain.optim)
+        before = adamw_by_hand(model, moments, step, rate, plain.optim)
         lengths = [utterance.frames for utterance in chosen]
         frames_of = {"frames": sum(lengths), "padded_frames": max(lengths) * len(chosen), "utterances": len(chosen)}
-        steps.append({"ctc": ctc.item(), "balance": balance.item(), "rate": rate, "norm": norm, **frames_of})
-    assert any(step["norm"] > plain.optim.clip_norm for step in steps)
+        steps.append({"ctc": ctc.item(), "balance": balance.item(), "rate": rate, **before, **frames_of})
+    assert {step["clipped"] for step in steps} == {False, True}
     records = [json.loads(line) for line in (tmp_path / "exp/a/metrics.jsonl").read_text().splitlines()]
-    check_records([record for record in records if "ctc_loss" in record], steps, plain.optim)
+    check_records([record for record in records if "ctc_loss" in record], steps)
     check_board(tmp_path / "exp/a/tensorboard", records)
     trained = torch.load(tmp_path / "exp/a/model.pt", weights_only=True)
     for name, wanted in model.state_dict().items():
@@ -170,13 +173,22 @@ def test_the_final_model_is_the_mean_of_the_best_checkpoints(
         assert (tmp_path / f"a/checkpoints/best_{step}.pt").exists()
 
 
+@pytest.mark.parametrize("errors", [[9, 8, 7], [9, 8, None, 7]], ids=["at-once", "resumed"])  # each the best so far
 def test_what_the_checkpoint_before_would_average_is_kept_too(
-    tmp_path: Path, inputs: Inputs, plain: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, inputs: Inputs, plain: ExperimentConfig, monkeypatch: pytest.MonkeyPatch, errors: list[int | None]
 ) -> None:
-    errors = iter((9, 8, 7))  # each is the best so far
-    monkeypatch.setattr(trainer_module, "dev_errors", lambda *_: ErrorCounts(ref_units=9, substitutions=next(errors)))
+    left = [*errors]
+
+    def dev_errors(*_: object) -> ErrorCounts:
+        if (found := left.pop(0)) is None:
+            raise KeyboardInterrupt
+        return ErrorCounts(ref_units=9, substitutions=found)
+
+    monkeypatch.setattr(trainer_module, "dev_errors", dev_errors)
     training = dataclasses.replace(plain.training, max_steps=3, valid_every=1, average_best=1)
-    train(tmp_path / "a", dataclasses.replace(plain, training=training), inputs, CPU)
+    while left:
+        with suppress(KeyboardInterrupt):
+            train(tmp_path / "a", dataclasses.replace(plain, training=training), inputs, CPU)
     files = sorted(path.name for path in (tmp_path / "a/checkpoints").iterdir())
     assert files == ["best_2.pt", "best_3.pt", "step_2.pt", "step_3.pt"]
 
