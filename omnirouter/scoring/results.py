@@ -20,7 +20,7 @@ from omnirouter.scoring.report import ALIGNERS, RATE_FILES
 
 UNKNOWN = "–"
 RATE_PATTERN = re.compile(
-    r"%WER (?P<percent>\S+) \[ \d+ / (?P<units>\d+), .*\]\n"
+    r"%WER (?P<percent>\S+) \[ (?P<errors>\d+) / (?P<units>\d+), .*\]\n"
     r"95% Conf Interval \[ (?P<low>\S+), (?P<high>\S+) \].*\n"
     r"%SER .*\n"
     r"Scored (?P<utterances>\d+) utterances, (?P<counted>.*)\.\n"
@@ -35,6 +35,7 @@ class Rate:
     """One error rate as its file in a score directory gives it, in percent, kept as text."""
 
     percent: str
+    errors: str
     low: str
     high: str
     units: str
@@ -44,6 +45,11 @@ class Rate:
     speaker_low: str | None
     """Of the interval by speaker; None in a file of a version that wrote none, nan of one speaker."""
     speaker_high: str | None
+
+    @property
+    def exact_percent(self) -> float:
+        """The rate before it was rounded."""
+        return 100 * int(self.errors) / int(self.units) if int(self.units) else float(self.percent)
 
 
 @dataclass(frozen=True)

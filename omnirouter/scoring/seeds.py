@@ -26,7 +26,7 @@ class SeedGroup:
     def row(self, headline: str) -> dict[str, str]:
         """Return the cells of the group by column title, for the rate that `headline` (raw, whisper) names."""
         rates = [result.rates[HEADLINES[headline]] for result in self.results]
-        percents = [float(rate.percent) for rate in rates]
+        percents = [rate.exact_percent for rate in rates]
         low, high = seed_interval(percents)
         first = self.results[0]
         return {

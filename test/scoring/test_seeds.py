@@ -58,6 +58,15 @@ def test_the_row_by_hand(exp):
     assert (row["experiment"], row["seeds"], row["encoder"]) == ("a, b, c", "1, 2, 3", "switch, 2 experts")
 
 
+def test_the_mean_is_of_the_rates_before_they_were_rounded(exp):
+    for name, percent, errors in (("a", "11.61", 1309), ("b", "8.08", 911), ("c", "8.31", 937)):
+        path = exp / name / "decode_test/score/wer"
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join([f"%WER {percent} [ {errors} / 11271, 0 ins, 0 del, {errors} sub ]\n", *lines[1:]]))
+    (group,) = seed_groups(exp, collect_results(exp))
+    assert group.row("raw")["mean raw WER %"] == "9.34"  # 3157 / 33813; of 11.61, 8.08 and 8.31 it would be 9.33
+
+
 def test_the_row_says_what_it_is_of(exp):
     train = exp.parent / "data/train"
     train.mkdir(parents=True)
