@@ -23,8 +23,10 @@ from omnirouter.training.trainer import Trainer
 CPU = torch.device("cpu")
 
 
-def interrupted_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every training from now on be interrupted after a step."""
+def train_until(
+    step: int, exp: Path, config: ExperimentConfig, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Begin a training that is interrupted after a step."""
     original = Trainer._train_step
 
     def train_step(self: Trainer, *args: Any) -> None:
@@ -32,16 +34,16 @@ def interrupted_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
         if self.step == step:
             self._interrupt()
 
-    monkeypatch.setattr(Trainer, "_train_step", train_step)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_train_step", train_step)
+        with pytest.raises(KeyboardInterrupt):
+            train(exp, config, inputs, CPU)
 
 
 def test_a_training_does_not_go_on_with_other_features(
     tmp_path: Path, inputs: Inputs, config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        interrupted_at(3, patch)
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "a", config, inputs, CPU)
+    train_until(3, tmp_path / "a", config, inputs, monkeypatch)
     before = (tmp_path / "a/feature_stats.json").read_bytes()
     stats = FeatureStats.load(tmp_path / "a/feature_stats.json")
     for shift, close in ((1e-4, False), (1e-7, True)):
@@ -60,10 +62,7 @@ def test_a_training_does_not_go_on_with_other_features(
 def test_a_training_does_not_go_on_with_other_features_of_its_dev_set(
     tmp_path: Path, inputs: Inputs, config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        interrupted_at(5, patch)
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "a", config, inputs, CPU)
+    train_until(5, tmp_path / "a", config, inputs, monkeypatch)
     ark = inputs.dev / "utt003.ark"
     before = ark.read_bytes()
     kaldiio.save_ark(str(ark), {"utt003": kaldiio.load_mat(f"{ark}:7")[::-1] + 0.5})
@@ -90,10 +89,7 @@ def test_a_training_goes_on_with_its_statistics_when_an_utterance_has_become_unr
     """It ends as it does where the index, and with it the statistics, have not been made anew."""
     share = 0.0 if listed else 0.05
     config = dataclasses.replace(config, training=dataclasses.replace(config.training, max_unreadable_share=share))
-    with monkeypatch.context() as patch:
-        interrupted_at(3, patch)
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "exp/a", config, inputs, CPU)
+    train_until(3, tmp_path / "exp/a", config, inputs, monkeypatch)
     if listed:
         (tmp_path / "exp/a/leave_out").write_text("utt000\n")
     shutil.copytree(tmp_path / "exp/a", tmp_path / "exp/before")
@@ -112,10 +108,7 @@ def test_a_training_goes_on_with_its_statistics_when_an_utterance_has_become_unr
 def test_a_training_does_not_go_on_with_other_features_when_one_is_unreadable(
     tmp_path: Path, inputs: Inputs, config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        interrupted_at(3, patch)
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "a", config, inputs, CPU)
+    train_until(3, tmp_path / "a", config, inputs, monkeypatch)
     lose_an_archive(inputs, 1.5)
     lenient = dataclasses.replace(config, training=dataclasses.replace(config.training, max_unreadable_share=0.05))
     with pytest.raises(UserError, match="other means or deviations than when this training began"):
@@ -130,10 +123,7 @@ def test_a_training_goes_on_with_its_own_units_whatever_their_directory_holds_by
     text, exp = inputs.train / "text", tmp_path / "exp/a"
     train_tokenizer(["A B C D E F"] * 9, "bpe", 15, inputs.lang, text)
     bound = dataclasses.replace(inputs, lang_text=text)
-    with monkeypatch.context() as patch:
-        interrupted_at(3, patch)
-        with pytest.raises(KeyboardInterrupt):
-            train(exp, config, bound, CPU)
+    train_until(3, exp, config, bound, monkeypatch)
     own = (exp / "lang/tokens.txt").read_bytes()
     shutil.copytree(inputs.lang, tmp_path / "same")
     shutil.rmtree(inputs.lang)
