@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,11 @@ def _header(data_dir: Path, key: str, value: str, allow_pipes: bool) -> np.ndarr
 
 
 def _count_done(output: Path) -> int:
-    return sum(path.stat().st_size for path in job_files(output, "headers")) // HEADER.itemsize
+    size = 0
+    for path in job_files(output, "headers"):
+        with suppress(FileNotFoundError):  # a file that is renamed meanwhile is counted the next time
+            size += path.stat().st_size
+    return size // HEADER.itemsize
 
 
 def _write_counts(data_dir: Path, headers: np.ndarray) -> int:
