@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,7 @@ def count_frames(
     with tqdm(total=recordings, desc=f"headers {data_dir}", unit="file", file=sys.stderr, disable=None) as bar:
         run_jobs(commands, logs, job_prefix, on_poll=lambda: bar.update(_count_done(output) - bar.n))
     headers = np.concatenate([np.fromfile(output / f"headers.{j}", HEADER) for j in range(1, jobs + 1)])
-    set_aside_foreign(data_dir, output)
-    frames = _write_counts(data_dir, headers)
+    frames = _write_counts(data_dir, output, headers)
     remove_job_files(output, "headers")
     remove_stored(data_dir, output)
     return frames
@@ -76,16 +76,22 @@ def _header(data_dir: Path, key: str, value: str, allow_pipes: bool) -> np.ndarr
 
 
 def _count_done(output: Path) -> int:
-    return sum(path.stat().st_size for path in job_files(output, "headers")) // HEADER.itemsize
+    size = 0
+    for path in job_files(output, "headers"):
+        with suppress(FileNotFoundError):  # a file that is renamed meanwhile is counted the next time
+            size += path.stat().st_size
+    return size // HEADER.itemsize
 
 
-def _write_counts(data_dir: Path, headers: np.ndarray) -> int:
+def _write_counts(data_dir: Path, output: Path, headers: np.ndarray) -> int:
+    """Write utt2num_frames; a feats.scp of others and theirs are moved aside once all is counted."""
     tables, total = AudioTables(data_dir), 0
-    with atomic_write(data_dir / "utt2num_frames") as file:
+    with atomic_write(data_dir / "utt2num_frames", follow_link=False) as file:  # a link's target is others'
         for keys, values in read_blocks(tables.paths):
             frames = _frames(keys, tables.parse(values), headers)
             file.writelines(f"{key} {count}\n" for key, count in zip(keys, frames.tolist(), strict=True))
             total += int(frames.sum())
+        set_aside_foreign(data_dir, output)
     return total
 
 

@@ -120,7 +120,6 @@ def store_fbank(
     with tqdm(total=utterances, desc=f"fbank {data_dir}", unit="utt", file=sys.stderr, disable=None) as bar:
         logs = [output / "log" / f"fbank.{j}.log" for j in range(1, jobs + 1)]
         run_jobs(commands, logs, job_prefix, on_poll=lambda: bar.update(done.count() - bar.n))
-    set_aside_foreign(data_dir, output)
     return _join(data_dir, output, jobs)
 
 
@@ -166,12 +165,15 @@ class GrowingLists:
 
 
 def _join(data_dir: Path, output: Path, jobs: int) -> int:
-    """Write feats.scp and utt2num_frames from the jobs' lists, after checking that every utterance is there."""
+    """Write feats.scp and utt2num_frames from the jobs' lists, after checking that every utterance is there.
+
+    Those of others are moved aside once all is written.
+    """
     lines = _job_lines(output, jobs)
     total, missing, first, line = 0, 0, "", next(lines, "")
     with (
-        atomic_write(data_dir / "feats.scp") as scp,
-        atomic_write(data_dir / "utt2num_frames") as counts,  # which takes its place first
+        atomic_write(data_dir / "feats.scp", follow_link=False) as scp,  # a link's target is others'
+        atomic_write(data_dir / "utt2num_frames", follow_link=False) as counts,  # which takes its place first
     ):
         for utt_id in itertools.chain.from_iterable(utterance_ids(data_dir)):
             if line.startswith(f"{utt_id} "):
@@ -184,6 +186,7 @@ def _join(data_dir: Path, output: Path, jobs: int) -> int:
                 missing, first = missing + 1, first or utt_id
         if missing:
             raise UserError(f"{data_dir}: no features for {missing} utterances, first {first}; see {output}/log")
+        set_aside_foreign(data_dir, output)
     return total
 
 

@@ -100,20 +100,25 @@ class FeatureStats:
     def is_close_to(self, other: "FeatureStats") -> bool:
         """Tell whether they may be of the same features, but for rounding, which another machine may do otherwise.
 
-        Where one has k frames fewer than the other's n, means and deviations may differ by √(k / (n - k)) deviations of
-        the n: no k frames that are taken out can move a mean further.
+        Where one has k frames fewer than the other's n, its means may differ by √(k / (n - k)) deviations of the n, and
+        its deviations be √(n / (n - k)) times theirs: no k frames that are taken out, whatever they hold, can move a
+        mean further or leave a larger deviation. How small a one they can leave has no bound.
         """
         if self.mean.shape != other.mean.shape:
             return False
         fewer, more = sorted((self, other), key=lambda stats: stats.frames)
-        allowed = SAME_STATS + np.sqrt((more.frames - fewer.frames) / fewer.frames) * more.std
-        return bool((np.abs([fewer.mean - more.mean, fewer.std - more.std]) < allowed).all())
+        lost = more.frames - fewer.frames
+        mean_off = np.abs(fewer.mean - more.mean) - np.sqrt(lost / fewer.frames) * more.std
+        std_off = fewer.std - np.sqrt(more.frames / fewer.frames) * more.std
+        return bool((np.maximum(mean_off, std_off if lost else np.abs(std_off)) < SAME_STATS).all())
 
 
 def feature_stats(matrices: Iterable[np.ndarray]) -> FeatureStats:
     """Accumulate the statistics of feature matrices (frames, n_mels) in double precision."""
     frames, total, squares = 0, np.zeros(1), np.zeros(1)
     for matrix in matrices:
+        if not len(matrix):  # Kaldi's have no columns either
+            continue
         x = matrix.astype(np.float64)
         frames, total, squares = frames + len(x), total + x.sum(axis=0), squares + (x * x).sum(axis=0)
     if not frames:

@@ -15,10 +15,13 @@ MOST_NAME_BYTES = 150  # of 255: a host's name has up to 64, and numbers and mar
 
 
 @contextmanager
-def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a temporary file beside `path` (`w`: UTF-8 text, `wb`: bytes) that replaces it on success only."""
+def atomic_write(path: Path | str, mode: str = "w", follow_link: bool = True) -> Iterator[IO[Any]]:
+    """Open a temporary file beside `path` (`w`: UTF-8 text, `wb`: bytes) that replaces it on success only.
+
+    follow_link: whether a link stays and its target is replaced, else the link itself is.
+    """
     assert mode in ("w", "wb"), mode
-    path = Path(path).resolve()  # a link stays, its target is replaced
+    path = Path(path).resolve() if follow_link else Path(path).absolute()
     temporary = _new_temporary(path)
     text = {} if mode == "wb" else {"encoding": "utf-8", "newline": "\n"}
     try:

@@ -1,8 +1,10 @@
 """Stored features that are there already: what fbank's jobs have made in a folder is removed, all else is kept."""
 
+import itertools
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 FEATS, COUNTS = "feats.scp", "utt2num_frames"
@@ -31,14 +33,20 @@ def remove_stored(data_dir: Path, output: Path) -> None:
 
 
 def set_aside_foreign(data_dir: Path, output: Path) -> None:
-    """Move a feats.scp that others have made, and its utt2num_frames, to .backup/ of the data directory, and say so."""
-    if not (data_dir / FEATS).exists() or is_made_here(data_dir, output):
+    """Move a feats.scp that others have made, and its utt2num_frames, to .backup/ of the data directory, and say so.
+
+    So is a link to what is not there, as on a disk that is not mounted: when it is, those would be taken for ours.
+    """
+    if not os.path.lexists(data_dir / FEATS) or is_made_here(data_dir, output):
         return
-    backup = _free_name(data_dir / BACKUP / FEATS)
-    if (data_dir / COUNTS).exists():
-        (data_dir / COUNTS).rename(_free_name(data_dir / BACKUP / COUNTS))  # first: this is done when feats.scp is gone
-    (data_dir / FEATS).rename(backup)
-    print(f"{data_dir / FEATS}: its features are not those in {output}; moved to {backup}", file=sys.stderr)
+    names = [name for name in (COUNTS, FEATS) if os.path.lexists(data_dir / name)]
+    backup = data_dir / BACKUP
+    backup.mkdir(exist_ok=True)
+    ending = _free_ending(backup, names)
+    for name in names:  # feats.scp last: when it is gone, this is done
+        (data_dir / name).rename(backup / f"{name}{ending}")
+    moved = backup / f"{FEATS}{ending}"
+    print(f"{data_dir / FEATS}: its features are not those in {output}; moved to {moved}", file=sys.stderr)
 
 
 def is_made_here(data_dir: Path, output: Path) -> bool:
@@ -55,11 +63,7 @@ def _is_archive_of(archive: Path, folder: Path) -> bool:
     return re.fullmatch(r"feats\.\d+\.ark", archive.name) is not None and archive.parent.resolve() == folder
 
 
-def _free_name(path: Path) -> Path:
-    """Return the path, with a number after it if there is such a file already; its folder is made."""
-    path.parent.mkdir(exist_ok=True)
-    number, free = 1, path
-    while os.path.lexists(free):
-        number += 1
-        free = path.with_name(f"{path.name}.{number}")
-    return free
+def _free_ending(folder: Path, names: Sequence[str]) -> str:
+    """Return what makes all the names free in a folder: nothing, or a number from `.2` on, the same for all."""
+    endings = itertools.chain([""], (f".{number}" for number in itertools.count(2)))
+    return next(end for end in endings if not any(os.path.lexists(folder / f"{name}{end}") for name in names))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from omnirouter.data import counting
 from omnirouter.data.audio import load_utterance, resampled_length
 from omnirouter.data.counting import count_frames
 from omnirouter.data.datadir import Utterance, read_data_dir, read_table, write_data_dir, write_table
@@ -137,6 +138,24 @@ def test_each_recording_is_opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
     count_frames(Path("data"), Path("fbank"), 3, allow_pipes=True)
     assert len(Path("opened").read_text()) == 1
     assert set(read_table("data/utt2num_frames").values()) == {"18"}
+
+
+def test_a_file_that_a_job_renames_while_progress_is_looked_at_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "headers.1.tmp").write_bytes(bytes(3 * counting.HEADER.itemsize))
+    (tmp_path / "headers.2.tmp").write_bytes(bytes(2 * counting.HEADER.itemsize + 5))
+    list_files = counting.job_files
+
+    def list_then_rename(output: Path, kind: str) -> list[Path]:
+        listed = list_files(output, kind)
+        (tmp_path / "headers.1.tmp").rename(tmp_path / "headers.1")
+        return listed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(counting, "job_files", list_then_rename)
+        assert counting._count_done(tmp_path) == 2
+    assert counting._count_done(tmp_path) == 5
 
 
 def test_commands_need_permission_each_time(write_tone: WriteTone) -> None:

@@ -88,18 +88,31 @@ def test_statistics_without_some_frames_are_close_and_of_other_features_are_not(
     noise = np.random.default_rng(0).normal(5, 2, (1000, 2))
     whole, part = feature_stats([noise]), feature_stats([noise[10:]])
     assert whole.is_close_to(part) and part.is_close_to(whole)
-    bound = 2 * (10 / 990) ** 0.5  # 2 is the deviation
-    for mean, std, close in ((0.9, 0, True), (0, -0.9, True), (1.1, 0, False), (0, 1.1, False), (-1.1, 0, False)):
-        other = FeatureStats(whole.mean + np.array([0, mean]) * bound, whole.std + np.array([std, 0]) * bound, 990)
+    furthest, widest = 2 * (10 / 990) ** 0.5, 2 * (1000 / 990) ** 0.5 - 2  # 2 is the deviation
+    for mean, std, close in ((0.9, 0, True), (0, 0.9, True), (0, -99, True), (1.1, 0, False), (-1.1, 0, False),
+                             (0, 1.1, False)):  # fmt: skip
+        other = FeatureStats(whole.mean + [0, mean * furthest], whole.std + [std * widest, 0], 990)
         assert whole.is_close_to(other) == other.is_close_to(whole) == close
         assert not whole.is_close_to(FeatureStats(other.mean, other.std, 1000))
     assert not whole.is_close_to(FeatureStats(whole.mean[:1], whole.std[:1], 1000))
 
 
-def test_frames_that_are_taken_out_cannot_move_the_mean_out_of_bounds() -> None:
-    """The bound is reached where the one frame in a hundred that goes is alone in being different."""
-    matrix = np.zeros((100, 1))
-    matrix[0] = 1000
-    whole, part = feature_stats([matrix]), feature_stats([matrix[1:]])
-    assert (whole.mean[0], part.mean[0]) == (10, 0) and whole.std[0] * (1 / 99) ** 0.5 == pytest.approx(10)
-    assert whole.is_close_to(FeatureStats(part.mean, whole.std, 99))
+@pytest.mark.parametrize(("lost", "rest"), [([1000], [0] * 99), ([0], [-1, 1] * 50), ([-15.94] * 9, [-4, 4] * 500)])
+def test_frames_that_are_taken_out_cannot_move_statistics_out_of_bounds(lost: list[float], rest: list[float]) -> None:
+    """The bounds are reached where what goes is alone in being different: of the mean, or in being the mean."""
+    whole, part = feature_stats([np.array([lost + rest]).T]), feature_stats([np.array([rest]).T])
+    if lost == [1000]:
+        assert (whole.mean[0], part.mean[0]) == (10, 0) and whole.std[0] * (1 / 99) ** 0.5 == pytest.approx(10)
+    if lost == [0]:
+        assert part.std[0] == 1 == pytest.approx(whole.std[0] * (101 / 100) ** 0.5)
+    assert whole.is_close_to(part) and part.is_close_to(whole)
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_matrices_without_frames_do_not_count_in_statistics_whatever_their_width(at: int) -> None:
+    matrices = [np.array([[1.0, 2.0]]), np.array([[3.0, 2.0]])]
+    for empty in (np.zeros((0, 0)), np.zeros((0, 2))):
+        stats = feature_stats([*matrices[:at], empty, *matrices[at:]])
+        assert (stats.frames, stats.mean.tolist()) == (2, [2, 2]) and stats.std == pytest.approx([1, 1e-5])
+    with pytest.raises(UserError, match="no feature frames"):
+        feature_stats([np.zeros((0, 0))])

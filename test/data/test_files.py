@@ -69,6 +69,10 @@ def test_write_through_a_link_keeps_the_link(tmp_path: Path) -> None:
         file.write("x")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "target").read_text() == "x"
+    with atomic_write(tmp_path / "link", follow_link=False) as file:
+        file.write("y")
+    assert not (tmp_path / "link").is_symlink() and (tmp_path / "link").read_text() == "y"
+    assert (tmp_path / "target").read_text() == "x"
 
 
 def test_dir_replaces_all_of_the_old_one(tmp_path: Path) -> None:

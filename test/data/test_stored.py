@@ -89,24 +89,52 @@ def test_what_was_moved_before_is_kept_too(data_dir: Path) -> None:
     assert tables(data_dir / ".backup") == first and tables(data_dir / ".backup", ".2") == second
 
 
-def test_a_link_is_moved_and_its_target_left_alone(data_dir: Path) -> None:
+def test_what_is_moved_together_has_one_number(data_dir: Path) -> None:
     put_foreign(data_dir)
-    (data_dir / "feats.scp").rename("theirs.scp")
-    (data_dir / "feats.scp").symlink_to(Path("theirs.scp").absolute())
-    theirs = Path("theirs.scp").read_bytes()
+    (data_dir / "utt2num_frames").unlink()
+    first = (data_dir / "feats.scp").read_bytes()
+    compute(data_dir, "on_the_fly")
+    second = put_foreign(data_dir, FOREIGN["command"])
     compute(data_dir, "stored")
-    assert Path("theirs.scp").read_bytes() == theirs == (data_dir / ".backup/feats.scp").read_bytes()
-    assert not (data_dir / "feats.scp").is_symlink() and theirs != (data_dir / "feats.scp").read_bytes()
+    assert (data_dir / ".backup/feats.scp").read_bytes() == first
+    assert tables(data_dir / ".backup", ".2") == second and len(list((data_dir / ".backup").iterdir())) == 3
+
+
+@pytest.mark.parametrize("features", ["stored", "on_the_fly"])
+def test_links_are_moved_and_their_targets_left_alone(data_dir: Path, features: str) -> None:
+    theirs = put_foreign(data_dir)
+    Path("theirs").mkdir()
+    for name in ("feats.scp", "utt2num_frames"):
+        (data_dir / name).rename(f"theirs/{name}")
+        (data_dir / name).symlink_to(Path("theirs", name).absolute())
+    compute(data_dir, features)
+    assert tables(Path("theirs")) == theirs == tables(data_dir / ".backup")
+    assert not (data_dir / "utt2num_frames").is_symlink() and not (data_dir / "feats.scp").is_symlink()
+    assert read_table(data_dir / "utt2num_frames")["spk0-utt1"] == "108"
+
+
+@pytest.mark.parametrize("features", ["stored", "on_the_fly"])
+def test_a_link_to_what_is_not_there_is_moved_too(data_dir: Path, features: str) -> None:
+    """As on a disk that is not mounted: when it is, the features there are not taken for ours."""
+    for name in ("feats.scp", "utt2num_frames"):
+        (data_dir / name).symlink_to(Path("disk", name).absolute())
+    compute(data_dir, features)
+    assert all(path.is_symlink() for path in (data_dir / ".backup").iterdir()) and not Path("disk").exists()
+    assert len(list((data_dir / ".backup").iterdir())) == 2
+    Path("disk").mkdir()
+    write_table(Path("disk/feats.scp"), dict.fromkeys(read_table(data_dir / "utt2num_frames"), FOREIGN["elsewhere"]))
+    for utt in read_feature_dir(data_dir):
+        assert load_features(utt.place, utt.utt_id, utt.frames).shape == (utt.frames, 80)
 
 
 def test_after_a_kill_between_the_moves_the_rest_is_moved(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = put_foreign(data_dir)
-    rename = Path.rename
+    rename, moved = Path.rename, []
 
     def killed(path: Path, target: Path) -> None:
-        if path.name == "feats.scp":
+        if moved:
             raise KeyboardInterrupt
-        rename(path, target)
+        moved.append(rename(path, target))
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Path, "rename", killed)
@@ -116,12 +144,36 @@ def test_after_a_kill_between_the_moves_the_rest_is_moved(data_dir: Path, monkey
 
 
 @pytest.mark.parametrize("features", ["stored", "on_the_fly"])
-def test_features_of_others_stay_where_ours_cannot_be_computed(data_dir: Path, features: str) -> None:
+@pytest.mark.parametrize(
+    "fault",
+    ["2.wav: ", "spk1-utt2.*: 0 s to 9 s is not within the recording's 1.2 s"],
+    ids=["audio", "segment"],
+)
+def test_features_of_others_stay_where_ours_cannot_be_computed(data_dir: Path, features: str, fault: str) -> None:
     before = put_foreign(data_dir)
-    Path(read_table(data_dir / "wav.scp")["spk1-utt2"]).write_bytes(b"no audio")
-    with pytest.raises(UserError, match="2.wav: "):
+    recordings = read_table(data_dir / "wav.scp")
+    if "9 s" in fault:
+        segments = {utt_id: f"{utt_id} 0 {9 if utt_id == 'spk1-utt2' else 1}" for utt_id in recordings}
+        write_table(data_dir / "segments", segments)
+    else:
+        Path(recordings["spk1-utt2"]).write_bytes(b"no audio")
+    with pytest.raises(UserError, match=fault):
         compute(data_dir, features)
-    assert tables(data_dir) == before
+    assert tables(data_dir) == before and not (data_dir / ".backup").exists()
+
+
+def test_features_of_others_stay_where_ours_are_not_all_there(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = put_foreign(data_dir)
+    run_jobs = fbank.run_jobs
+
+    def lose_the_last(*args: object, **options: object) -> None:
+        run_jobs(*args, **options)
+        (FBANK / "feats.2.scp").write_bytes(b"")
+
+    monkeypatch.setattr(fbank, "run_jobs", lose_the_last)
+    with pytest.raises(UserError, match="no features for 2 utterances, first spk1-utt2"):
+        compute(data_dir, "stored")
+    assert tables(data_dir) == before and not (data_dir / ".backup").exists()
 
 
 def test_our_own_are_replaced_without_a_word(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from omnirouter.data.errors import UserError
 from omnirouter.data.features import FeatureStats
+from omnirouter.data.tables import read_table, write_table
 from omnirouter.data.tokenizer import train_tokenizer
 from omnirouter.training.config import ExperimentConfig
 from omnirouter.training.experiment import Inputs
@@ -73,6 +74,28 @@ def test_a_training_does_not_go_on_with_other_features_of_its_dev_set(
     assert (tmp_path / "a/model.pt").exists()
 
 
+def test_an_experiment_of_an_earlier_version_goes_on_and_has_dev_statistics_then(
+    tmp_path: Path, inputs: Inputs, config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_until(5, tmp_path / "a", config, inputs, monkeypatch)
+    before = (tmp_path / "a/dev_stats.json").read_bytes()
+    (tmp_path / "a/dev_stats.json").unlink()
+    train(tmp_path / "a", config, inputs, CPU)
+    assert (tmp_path / "a/model.pt").exists() and (tmp_path / "a/dev_stats.json").read_bytes() == before
+
+
+def test_a_dev_utterance_without_frames_may_have_no_columns_either(
+    tmp_path: Path, inputs: Inputs, short: ExperimentConfig
+) -> None:
+    """As Kaldi stores it."""
+    frames = {**read_table(inputs.dev / "utt2num_frames"), "utt011": "0"}
+    write_table(inputs.dev / "utt2num_frames", frames)
+    kaldiio.save_ark(str(inputs.dev / "utt011.ark"), {"utt011": np.zeros((0, 0), np.float32)})
+    train(tmp_path / "a", short, inputs, CPU)
+    stats = FeatureStats.load(tmp_path / "a/dev_stats.json")
+    assert (tmp_path / "a/model.pt").exists() and stats.frames == sum(map(int, frames.values()))
+
+
 def lose_an_archive(inputs: Inputs, add: float) -> None:
     """Make an utterance unreadable, add to the features of the others, and have the index built anew."""
     for ark in sorted(inputs.train.glob("*.ark"))[1:]:
@@ -86,7 +109,12 @@ def lose_an_archive(inputs: Inputs, add: float) -> None:
 def test_a_training_goes_on_with_its_statistics_when_an_utterance_has_become_unreadable(
     tmp_path: Path, inputs: Inputs, config: ExperimentConfig, listed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It ends as it does where the index, and with it the statistics, have not been made anew."""
+    """It ends as it does where the index, and with it the statistics, have not been made anew.
+
+    The one that is lost is unlike all others: digital silence.
+    """
+    silence = np.full_like(kaldiio.load_mat(f"{inputs.train}/utt000.ark:7"), -15.94)
+    kaldiio.save_ark(str(inputs.train / "utt000.ark"), {"utt000": silence})
     share = 0.0 if listed else 0.05
     config = dataclasses.replace(config, training=dataclasses.replace(config.training, max_unreadable_share=share))
     train_until(3, tmp_path / "exp/a", config, inputs, monkeypatch)

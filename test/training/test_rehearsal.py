@@ -68,6 +68,19 @@ def test_all_of_the_largest_batches_are_rehearsed(
     assert rehearsed == [["utt003"], ["utt001", "utt002"], ["utt005"]]
 
 
+def test_a_largest_batch_of_which_nothing_may_be_read_is_not_rehearsed(
+    tmp_path: Path, inputs: Inputs, short: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rehearsed: list[list[str]] = []
+    original = Trainer.rehearse
+    monkeypatch.setattr(run_module.BucketSampler, "largest", lambda self: [[3], [1, 2], [5]])
+    monkeypatch.setattr(Trainer, "rehearse", lambda self, b: rehearsed.append(b.utt_ids) or original(self, b))
+    (tmp_path / "exp/a").mkdir(parents=True)
+    (tmp_path / "exp/a/leave_out").write_text("utt001\nutt002\n")
+    train(tmp_path / "exp/a", short, inputs, CPU)
+    assert rehearsed == [["utt003"], ["utt005"]] and (tmp_path / "exp/a/model.pt").exists()
+
+
 def test_a_training_that_goes_on_is_rehearsed_with_its_own_moments(
     tmp_path: Path, inputs: Inputs, config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from omnirouter.data.dataset import TrainingData, load_row
+from omnirouter.data.dataset import TrainingData, load_row, read_feature_dir
 from omnirouter.data.errors import UserError
 from omnirouter.data.features import FeatureConfig, FeatureStats, feature_stats
 from omnirouter.data.index import Index, open_index
@@ -30,6 +30,7 @@ from omnirouter.training.run import train
 from omnirouter.training.selection import (
     add_drawn_stats,
     check_units,
+    dev_stats,
     open_stats,
     open_training_data,
     select_trainable,
@@ -181,6 +182,20 @@ def test_statistics_are_of_all_frames_or_of_a_drawn_part_and_computed_once(
     np.testing.assert_array_equal(stats.mean, again.mean)  # to the last bit, though read from a file
     np.testing.assert_array_equal(stats.std, again.std)
     assert stats.frames == sum(drawn) and not np.array_equal(stats.mean, whole.mean)
+
+
+def test_dev_statistics_are_of_all_frames_or_of_a_drawn_part_the_same_each_time(
+    inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dev = read_feature_dir(inputs.train)  # 60 utterances
+    assert dev_stats(dev).frames == sum(utt.frames for utt in dev)
+    monkeypatch.setattr(selection, "DEV_STATS_H", 5 / 3600)
+    longest = max(utt.frames for utt in dev)
+    first, *again = (dev_stats(dev) for _ in range(4))
+    assert 500 <= first.frames < 500 + longest
+    assert all(np.array_equal(stats.mean, first.mean) for stats in again)
+    lengths = [utt.frames for utt in dev]
+    assert first.frames not in np.cumsum(lengths)  # not merely those that come first
 
 
 def test_other_rows_of_a_small_set_have_statistics_of_their_own(inputs: Inputs) -> None:
