@@ -98,13 +98,18 @@ def locked(exp: Path) -> Iterator[None]:
 
 
 def _make(exp: Path) -> None:
-    """Make the experiment directory if need be; the target of a link only where a killed `remove_experiment` took it.
+    """Make the experiment directory if need be; the target of its link only where a killed `remove_experiment` took it.
 
-    Else a disk may not be mounted, and training would begin anew without what it holds.
+    Else, as where a folder above it is a link, a disk may not be mounted: training would begin anew without what it
+    holds.
     """
-    if exp.is_symlink() and not (exp.exists() or _removed(exp).exists()):
-        raise UserError(f"{exp} links to {exp.resolve()}, which does not exist; mount its disk, or make that folder")
-    exp.resolve().mkdir(parents=True, exist_ok=True)
+    if _removed(exp).exists():
+        exp.resolve().mkdir(exist_ok=True)
+    for link in (exp, *exp.parents):
+        if link.is_symlink() and not link.exists():
+            target = link.resolve()
+            raise UserError(f"{link} links to {target}, which does not exist; mount its disk, or make that folder")
+    exp.mkdir(parents=True, exist_ok=True)
 
 
 def _lock(file: IO[str]) -> None:

@@ -120,6 +120,27 @@ def test_a_restart_keeps_a_link_and_deletes_what_it_leads_to(
         assert [path.name for folder in (exp.parent, disk) for path in folder.iterdir()] == ["link", "a"]
 
 
+def test_nothing_is_trained_in_a_linked_folder_whose_disk_is_not_mounted(
+    tmp_path: Path, inputs: Inputs, short: ExperimentConfig
+) -> None:
+    """`exp` -> a folder of a disk: when that is not mounted, its mount point is an empty folder."""
+    exp, disk, mounted = tmp_path / "exp/a", tmp_path / "disk", tmp_path / "mounted"
+    exp.parent.symlink_to(disk / "exp")
+    (disk / "exp").mkdir(parents=True)
+    train(exp, short, inputs, CPU)
+    before = (exp / "model.pt").stat().st_mtime_ns
+    disk.rename(mounted)
+    disk.mkdir()
+    for restart in (False, True):
+        with pytest.raises(UserError, match=f"{exp.parent} links to {disk}/exp, which does not exist; mount its disk"):
+            train(exp, short, inputs, CPU, restart)
+        assert not any(disk.iterdir())
+    disk.rmdir()
+    mounted.rename(disk)
+    train(exp, short, inputs, CPU)  # finished
+    assert (exp / "model.pt").stat().st_mtime_ns == before
+
+
 @pytest.mark.parametrize("made", [False, True])  # killed before, or after, the target is there again
 def test_what_a_killed_restart_of_a_link_has_left_goes_with_the_next_start(
     tmp_path: Path, inputs: Inputs, short: ExperimentConfig, made: bool
