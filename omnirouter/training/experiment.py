@@ -124,6 +124,16 @@ def _lock(file: IO[str]) -> None:
             time.sleep(0.05)
 
 
+def check_removable(exp: Path) -> None:
+    """Raise UserError where `remove_experiment` could not move the directory away, since a disk is mounted on it."""
+    folder = exp.resolve()
+    if os.path.ismount(folder):
+        raise UserError(
+            f"{folder}: a disk is mounted there, which --restart cannot replace; make {exp} a link to a folder on that "
+            "disk, or empty it by hand and leave --restart out"
+        )
+
+
 def remove_experiment(exp: Path) -> None:
     """Delete what an experiment directory holds but the user's own list: out of sight at once, then file by file."""
     folder = exp.resolve()

@@ -24,6 +24,7 @@ from omnirouter.training.experiment import (
     begun_with,
     build_model,
     check_n_mels,
+    check_removable,
     has_begun,
     is_restart_due,
     locked,
@@ -64,6 +65,8 @@ def train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.dev
 def _open(exp: Path, config: ExperimentConfig, inputs: Inputs, restart: bool, locks: ExitStack) -> bool:
     """Lock the experiment directory and make it ready; returns whether its training is finished."""
     digest_of = cache(digest)  # transcripts may be gigabytes: each file is read once
+    if restart:
+        check_removable(exp)
     if not has_begun(exp):
         _check_inputs(exp, config, inputs, digest_of)  # before anything is made
     locks.enter_context(locked(exp))

@@ -141,6 +141,23 @@ def test_nothing_is_trained_in_a_linked_folder_whose_disk_is_not_mounted(
     assert (exp / "model.pt").stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_restart_where_a_disk_is_mounted_is_refused_before_anything_is_made(
+    tmp_path: Path, inputs: Inputs, short: ExperimentConfig, monkeypatch: pytest.MonkeyPatch, linked: bool
+) -> None:
+    mount = tmp_path / "disk/vol"
+    mount.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(mount)
+    exp = tmp_path / "link" if linked else mount
+    train(exp, short, inputs, CPU)
+    monkeypatch.setattr("os.path.ismount", lambda path: Path(path) == mount)
+    before = {path: path.stat().st_mtime_ns for path in mount.parent.rglob("*")}
+    with pytest.raises(UserError, match=f"^{mount}: a disk is mounted there, .* make {exp} a link to a folder on that"):
+        train(exp, short, inputs, CPU, restart=True)
+    assert {path: path.stat().st_mtime_ns for path in mount.parent.rglob("*")} == before
+    train(exp, short, inputs, CPU)  # finished
+
+
 @pytest.mark.parametrize("made", [False, True])  # killed before, or after, the target is there again
 def test_what_a_killed_restart_of_a_link_has_left_goes_with_the_next_start(
     tmp_path: Path, inputs: Inputs, short: ExperimentConfig, made: bool
