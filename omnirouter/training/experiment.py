@@ -180,7 +180,7 @@ def has_begun(exp: Path) -> bool:
     return (exp / "model.pt").exists() or bool(checkpoint.steps(exp / "checkpoints"))
 
 
-def begun_with(exp: Path) -> int:
+def begun_batches_per_step(exp: Path) -> int:
     """Return how many batches make a step of the training that has begun there; 0 if there is none."""
     if not has_begun(exp):
         return 0
