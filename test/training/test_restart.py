@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
+from omnirouter.bin.train import main
 from omnirouter.data.errors import UserError
 from omnirouter.data.sampler import BatchConfig
 from omnirouter.training.config import ExperimentConfig
@@ -48,6 +51,21 @@ def test_a_restart_that_cannot_begin_deletes_nothing(tmp_path: Path, inputs: Inp
     train(exp, short, inputs, CPU, restart=True)
     assert (exp / "model.pt").stat().st_mtime_ns > before
     assert {path.name for path in (tmp_path / "exp").iterdir()} == {"a", "other"}
+
+
+def test_a_training_may_be_begun_anew_from_inside(
+    tmp_path: Path, inputs: Inputs, short: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(short.as_dict()))
+    for folder, exp, dev in ((inputs.dev, tmp_path / "exp/a", "."), (tmp_path / "exp/a", ".", inputs.dev)):
+        monkeypatch.chdir(folder)
+        options = {"config": tmp_path / "c.yaml", "exp": exp, "dev": dev, "train": inputs.train, "lang": inputs.lang}
+        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        monkeypatch.setattr(sys, "argv", ["train", *words, "--ngpu", "0", "--restart"])
+        main()
+        config = yaml.safe_load((tmp_path / "exp/a/config.yaml").read_text())
+        assert config["inputs"]["dev"] == str(inputs.dev)  # by whose name tables tell a dev set
+        assert (tmp_path / "exp/a/model.pt").exists()
 
 
 def test_a_restart_is_due_until_the_old_experiment_is_gone(
