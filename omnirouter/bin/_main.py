@@ -5,7 +5,6 @@ import math
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from omnirouter.data.errors import UserError
 
@@ -24,12 +23,6 @@ def count(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is less than 1")
     return value
-
-
-def named_folder(text: str) -> Path:
-    """Read a folder after which results are named, for argparse's `type`; `.` and `..` by their full paths."""
-    path = Path(text)
-    return path.resolve() if path.name in ("", "..") else path
 
 
 LOST = "a process that loads batches has been ended (out of memory?)"

@@ -7,8 +7,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from omnirouter.bin._main import named_folder, positive, run
+from omnirouter.bin._main import positive, run
 from omnirouter.data.dataset import read_feature_dir
+from omnirouter.data.files import named_folder
 from omnirouter.decoding.folders import DECODINGS
 from omnirouter.decoding.run import align_to_file, transcripts_to_align
 from omnirouter.training.devices import choose_device

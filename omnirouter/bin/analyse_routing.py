@@ -9,9 +9,9 @@ import argparse
 from omnirouter.analysis.routing import analyse_routing, routing_table, transcripts
 from omnirouter.analysis.set_figures import wanted_utterances, write_set
 from omnirouter.analysis.subject import Subject
-from omnirouter.bin._main import count, named_folder, positive, run
+from omnirouter.bin._main import count, positive, run
 from omnirouter.data.dataset import ordered_batches, read_feature_dir
-from omnirouter.data.files import atomic_dir
+from omnirouter.data.files import atomic_dir, named_folder
 from omnirouter.training.devices import choose_device
 from omnirouter.training.experiment import load_experiment
 

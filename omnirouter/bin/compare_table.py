@@ -8,7 +8,8 @@ python -m omnirouter.bin.compare_table exp/dense_small exp/switch_small --size e
 import argparse
 from pathlib import Path
 
-from omnirouter.bin._main import named_folder, run
+from omnirouter.bin._main import run
+from omnirouter.data.files import named_folder
 from omnirouter.scoring.compare_table import write_comparison
 from omnirouter.scoring.results import HEADLINES
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 
-from omnirouter.bin._main import named_folder, positive, run
+from omnirouter.bin._main import positive, run
 from omnirouter.data.dataset import read_feature_dir
+from omnirouter.data.files import named_folder
 from omnirouter.decoding.beam import Search
 from omnirouter.decoding.folders import DECODINGS, decode_dir
 from omnirouter.decoding.run import decode_to_file

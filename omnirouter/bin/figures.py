@@ -10,7 +10,8 @@ import argparse
 from pathlib import Path
 
 from omnirouter.analysis.comparison import write_comparison
-from omnirouter.bin._main import named_folder, run
+from omnirouter.bin._main import run
+from omnirouter.data.files import named_folder
 
 
 def main() -> None:

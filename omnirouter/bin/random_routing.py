@@ -9,9 +9,9 @@ import argparse
 from omnirouter.analysis.random_routing import DRAWS, SCALES, RandomRouting, as_json, measure
 from omnirouter.analysis.set_figures import write_random_routing
 from omnirouter.analysis.subject import title_of
-from omnirouter.bin._main import count, named_folder, positive, run
+from omnirouter.bin._main import count, positive, run
 from omnirouter.data.dataset import read_feature_dir
-from omnirouter.data.files import atomic_dir
+from omnirouter.data.files import atomic_dir, named_folder
 from omnirouter.scoring.results import HEADLINES
 from omnirouter.training.devices import choose_device
 from omnirouter.training.experiment import load_experiment

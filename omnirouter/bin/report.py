@@ -5,13 +5,14 @@ from pathlib import Path
 
 from omnirouter.analysis.report.write import LARGE_BYTES, ReportOptions, write_report
 from omnirouter.bin._main import run
+from omnirouter.data.files import named_folder
 from omnirouter.scoring.results import HEADLINES
 
 
 def main() -> None:
     """Parse the command line and write the report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("exp", type=Path, nargs="+", help="experiment directories, in the order of the report")
+    parser.add_argument("exp", type=named_folder, nargs="+", help="experiment directories, in the order of the report")
     parser.add_argument("--output", type=Path, required=True, help="folder to write (an earlier report is replaced)")
     parser.add_argument(
         "--set",
@@ -22,7 +23,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--data",
-        type=Path,
+        type=named_folder,
         action="append",
         default=[],
         help="data directory of the set of its name, for audio, speakers and lengths "

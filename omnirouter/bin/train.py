@@ -21,8 +21,9 @@ from pathlib import Path
 from torch.distributed import is_torchelastic_launched
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from omnirouter.bin._main import named_folder, run
+from omnirouter.bin._main import run
 from omnirouter.data.fields import split_words
+from omnirouter.data.files import named_folder
 from omnirouter.data.jobs import bind_to_parent
 from omnirouter.training.config import load_config
 from omnirouter.training.devices import choose_device

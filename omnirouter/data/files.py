@@ -82,6 +82,12 @@ def digest(path: Path | str) -> str:
     return sha256.hexdigest()[:16]
 
 
+def named_folder(path: Path | str) -> Path:
+    """Return a folder after which results are named, with that name: a link's own; `.` and `..` by their full paths."""
+    path = Path(path)
+    return path.resolve() if path.name in ("", "..") else path
+
+
 def _swap_in(temporary: Path, path: Path) -> None:
     """Put the directory `temporary` in the place of `path` and delete what was there."""
     if not path.exists():

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from omnirouter.data.errors import UserError
+from omnirouter.data.files import named_folder
 from omnirouter.data.tables import read_table
 from omnirouter.scoring.alignments import read_alignments
 from omnirouter.scoring.report import RATE_FILES
@@ -95,7 +96,7 @@ def check_same_set(a: Decoding, b: Decoding) -> None:
 
 
 def _read_decoding(path: Path, rate: str) -> Decoding:
-    table = path / "score" / "utt2errors"
+    folder, table = named_folder(path), path / "score" / "utt2errors"
     if not table.is_file():
         raise UserError(f"{table}: missing, as in scores of an older version; {AGAIN}")
     rows = [(utt_id, *value.split()) for utt_id, value in sorted(read_table(table).items())]
@@ -104,7 +105,7 @@ def _read_decoding(path: Path, rate: str) -> Decoding:
         counts_U2 = np.array([list(map(int, row[column].split("/"))) for row in rows]).reshape(-1, 2)
     except (ValueError, IndexError) as error:
         raise UserError(f"{table}: not a file of stage 6; {AGAIN}") from error
-    name = f"{path.resolve().parent.name}/{path.resolve().name}"
+    name = f"{named_folder(folder.parent).name}/{folder.name}"
     utt_ids, speakers = [row[0] for row in rows], [row[1] for row in rows]
     references = read_references(path / "score" / "per_utt")
     if references.keys() != set(utt_ids):

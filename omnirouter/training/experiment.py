@@ -98,13 +98,18 @@ def locked(exp: Path) -> Iterator[None]:
 
 
 def _make(exp: Path) -> None:
-    """Make the experiment directory if need be; the target of a link only where a killed `remove_experiment` took it.
+    """Make the experiment directory if need be; the target of its link only where a killed `remove_experiment` took it.
 
-    Else a disk may not be mounted, and training would begin anew without what it holds.
+    Else, as where a folder above it is a link, a disk may not be mounted: training would begin anew without what it
+    holds.
     """
-    if exp.is_symlink() and not (exp.exists() or _removed(exp).exists()):
-        raise UserError(f"{exp} links to {exp.resolve()}, which does not exist; mount its disk, or make that folder")
-    exp.resolve().mkdir(parents=True, exist_ok=True)
+    if _removed(exp).exists():
+        exp.resolve().mkdir(exist_ok=True)
+    for link in (exp, *exp.parents):
+        if link.is_symlink() and not link.exists():
+            target = link.resolve()
+            raise UserError(f"{link} links to {target}, which does not exist; mount its disk, or make that folder")
+    exp.mkdir(parents=True, exist_ok=True)
 
 
 def _lock(file: IO[str]) -> None:
@@ -117,6 +122,16 @@ def _lock(file: IO[str]) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
+
+
+def check_removable(exp: Path) -> None:
+    """Raise UserError where `remove_experiment` could not move the directory away, since a disk is mounted on it."""
+    folder = exp.resolve()
+    if os.path.ismount(folder):
+        raise UserError(
+            f"{folder}: a disk is mounted there, which --restart cannot replace; make {exp} a link to a folder on that "
+            "disk, or empty it by hand and leave --restart out"
+        )
 
 
 def remove_experiment(exp: Path) -> None:
@@ -165,7 +180,7 @@ def has_begun(exp: Path) -> bool:
     return (exp / "model.pt").exists() or bool(checkpoint.steps(exp / "checkpoints"))
 
 
-def begun_with(exp: Path) -> int:
+def begun_batches_per_step(exp: Path) -> int:
     """Return how many batches make a step of the training that has begun there; 0 if there is none."""
     if not has_begun(exp):
         return 0

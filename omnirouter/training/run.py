@@ -21,9 +21,10 @@ from omnirouter.training.devices import set_threads
 from omnirouter.training.distributed import from_first, is_first, ranks
 from omnirouter.training.experiment import (
     Inputs,
-    begun_with,
+    begun_batches_per_step,
     build_model,
     check_n_mels,
+    check_removable,
     has_begun,
     is_restart_due,
     locked,
@@ -52,7 +53,7 @@ def train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.dev
     """
     # What is there the first process alone says: another machine may see it later.
     restart = from_first(lambda: restart and is_restart_due(exp))
-    config = config.for_processes(ranks(), from_first(lambda: 0 if restart else begun_with(exp)))
+    config = config.for_processes(ranks(), from_first(lambda: 0 if restart else begun_batches_per_step(exp)))
     with ExitStack() as locks:
         if from_first(lambda: _open(exp, config, inputs, restart, locks)):
             if is_first():
@@ -64,6 +65,8 @@ def train(exp: Path, config: ExperimentConfig, inputs: Inputs, device: torch.dev
 def _open(exp: Path, config: ExperimentConfig, inputs: Inputs, restart: bool, locks: ExitStack) -> bool:
     """Lock the experiment directory and make it ready; returns whether its training is finished."""
     digest_of = cache(digest)  # transcripts may be gigabytes: each file is read once
+    if restart:
+        check_removable(exp)
     if not has_begun(exp):
         _check_inputs(exp, config, inputs, digest_of)  # before anything is made
     locks.enter_context(locked(exp))

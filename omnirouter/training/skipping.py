@@ -82,7 +82,9 @@ def read_left_out(path: Path) -> dict[str, int]:
     UserError for a line that is not UTF-8.
     """
     lines = enumerate(path.read_bytes().splitlines() if path.exists() else (), 1)
-    return {_decoded(path, number, line): number for number, line in lines if line.strip()}
+    utterances = {_decoded(path, number, line): number for number, line in lines}
+    utterances.pop("", None)  # of empty lines
+    return utterances
 
 
 def _decoded(path: Path, number: int, line: bytes) -> str:

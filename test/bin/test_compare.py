@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from omnirouter.bin import compare_table
+
 
 def run(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", f"omnirouter.bin.{module}", *map(str, arguments)]
@@ -36,6 +38,15 @@ def test_two_experiments(exp: Path) -> None:
     assert "words after Whisper's English normaliser" in shown.stdout and "A - B         -50.00 points" in shown.stdout
     refused = run("compare", "two", "three", "--set", "test", "--exp", exp)
     assert refused.returncode == 1 and refused.stderr.startswith("error: three: neither")
+
+
+def test_a_table_names_the_experiment_in_which_one_stands(
+    exp: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(exp / "one")
+    monkeypatch.setattr(sys, "argv", ["compare_table", ".", "../two", "--output", str(exp / "COMPARE.md")])
+    compare_table.main()
+    assert "| dense, –, one | dense, –, two |" in capsys.readouterr().out
 
 
 def test_a_table(exp: Path) -> None:

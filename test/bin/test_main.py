@@ -3,11 +3,10 @@
 import argparse
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from omnirouter.bin._main import count, named_folder, positive
+from omnirouter.bin._main import count, positive
 
 
 def test_a_positive_number_is_read() -> None:
@@ -43,18 +42,6 @@ def test_the_end_of_a_loading_process_is_one_line(error: str, words: str) -> Non
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and words in done.stderr
     assert ("Traceback" in done.stderr) == (words == "Traceback")
-
-
-@pytest.mark.parametrize("text, name", [(".", "test_x"), ("../test_x/.", "test_x"), ("..", "data"), ("../ln", "ln")])
-def test_a_folder_after_which_results_are_named_has_a_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, name: str
-) -> None:
-    (tmp_path / "data/test_x").mkdir(parents=True)
-    (tmp_path / "data/ln").symlink_to("test_x")
-    monkeypatch.chdir(tmp_path / "data/test_x")
-    assert named_folder(text).name == name
-    assert named_folder(text).samefile(text)
-    assert named_folder("data/test") == Path("data/test")
 
 
 def test_a_count_is_a_whole_number_of_at_least_1() -> None:

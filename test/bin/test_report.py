@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +32,15 @@ def test_a_large_report_says_what_makes_it_smaller(monkeypatch, capsys, size, ad
     monkeypatch.setattr(sys, "argv", ["report", "exp/a", "--output", "out"])
     report.main()
     assert capsys.readouterr().out.endswith(f" is written, 10.0 MB with its data: open it in a browser\n{advice}")
+
+
+def test_the_folder_in_which_one_stands_has_a_name(monkeypatch, tmp_path):
+    given = []
+    monkeypatch.setattr(report, "write_report", lambda exps, _, options: given.extend([*exps, *options.data_dirs]) or 1)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["report", ".", "exp/a", "--data", "./.", "--output", "out"])
+    report.main()
+    assert given == [tmp_path, Path("exp/a"), tmp_path]
 
 
 def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path):

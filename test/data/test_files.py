@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from omnirouter.data import files
-from omnirouter.data.files import atomic_dir, atomic_write, digest, write_if_changed
+from omnirouter.data.files import atomic_dir, atomic_write, digest, named_folder, write_if_changed
 
 NAMESPACE = re.sub(r"\D", "", os.readlink("/proc/self/ns/pid")) if sys.platform == "linux" else ""
 HERE = f"{socket.gethostname()}.{NAMESPACE}".rstrip(".")
@@ -199,3 +199,15 @@ def test_names_may_be_as_long_as_the_file_system_allows(tmp_path: Path, monkeypa
             (folder / content).touch()
     assert entries(tmp_path) == names and entries(tmp_path / names[2]) == ["4"]
     assert [(tmp_path / name).read_text() for name in names[:2]] == ["1", "2"]
+
+
+@pytest.mark.parametrize("text, name", [(".", "test_x"), ("../test_x/.", "test_x"), ("..", "data"), ("../ln", "ln")])
+def test_a_folder_after_which_results_are_named_has_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, name: str
+) -> None:
+    (tmp_path / "data/test_x").mkdir(parents=True)
+    (tmp_path / "data/ln").symlink_to("test_x")
+    monkeypatch.chdir(tmp_path / "data/test_x")
+    assert named_folder(text).name == name
+    assert named_folder(text).samefile(text)
+    assert named_folder("data/test") == Path("data/test")

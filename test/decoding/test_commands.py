@@ -61,6 +61,9 @@ def test_results_are_named_after_the_directory_in_which_one_stands(
     run("random_routing", "--exp", ".", "--data", data_dir, "--shares", 1, "--draws", 1)
     (title,) = json.loads((exp / "random_routing_tiny/fig3_random_routing.json").read_text())["experiments"]
     assert title == "exp (Omni-router)"
+    (exp / "metrics.jsonl").write_text('{"step": 1, "valid": {}}\n')
+    run("figures", ".", "--output", data_dir.parent / "figures")
+    assert json.loads((data_dir.parent / "figures/load.json").read_text()).keys() == {title}
 
 
 def test_what_is_left_out_is_named(exp: Path, data_dir: Path, run: Run) -> None:
@@ -78,7 +81,9 @@ def test_what_is_left_out_is_named(exp: Path, data_dir: Path, run: Run) -> None:
     assert len(read_table(exp / "decode_tiny/text", allow_empty=True)) == 3
 
 
-def test_a_language_model_is_estimated_tuned_and_used(exp: Path, data_dir: Path, tmp_path: Path, run: Run) -> None:
+def test_a_language_model_is_estimated_tuned_and_used(
+    exp: Path, data_dir: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("kenlm")
     arpa = tmp_path / "2gram.arpa"
     printed = run("estimate_lm", data_dir, "--order", 2, "--output", arpa)
@@ -91,15 +96,16 @@ def test_a_language_model_is_estimated_tuned_and_used(exp: Path, data_dir: Path,
     assert f"{tmp_path}/dev: perplexity " in printed and "16.7% of the words unknown" in printed
     with pytest.raises(UserError, match="tune_lm, on the dev set"):
         run("decode", "--exp", exp, "--data", data_dir, "--decoding", "lm")
+    monkeypatch.chdir(data_dir)
     printed = run(
-        "tune_lm", "--exp", exp, "--data", data_dir, "--lm", arpa, "--lm-weights", 0.5, 1, "--word-scores", 9, 12,
+        "tune_lm", "--exp", exp, "--data", ".", "--lm", arpa, "--lm-weights", 0.5, 1, "--word-scores", 9, 12,
         "--beam-size", 20,
     )  # fmt: skip
     assert f"{arpa}: 0.0% of the words of the set unknown" in printed
     assert "at the edge of what was tried: " in printed  # of two values, either is
     kept = json.loads((exp / "lm/weights.json").read_text())
     assert len(kept["trials"]) == 4 and kept["dev_wer_percent"] == min(trial[2] for trial in kept["trials"])
-    assert kept["beam_size"] == 20
+    assert kept["beam_size"] == 20 and kept["tuned_on"] == str(data_dir)
     chosen = f"lm_weight {kept['lm_weight']:g}, word_score {kept['word_score']:g}"
     assert f"{chosen}: %WER {kept['dev_wer_percent']:.2f}" in printed
     hypotheses = {}

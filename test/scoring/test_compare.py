@@ -34,6 +34,25 @@ def test_paths_and_names_mean_the_same(decode: Decode, tmp_path: Path) -> None:
     assert compare([str(a / "decode_test")], [str(b / "decode_test")], None, tmp_path, "wer") == wanted
 
 
+def test_experiments_are_named_as_they_are_called_wherever_one_stands(
+    decode: Decode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exp = decode("dense", "1" * 12).parent
+    decode("omni", "01" * 6).rename(tmp_path / "a_of_tuesday")
+    (exp / "omni").symlink_to("../a_of_tuesday")
+    wanted = compare(["dense"], ["omni"], "test", exp, "wer")
+    assert " dense/decode_test\n" in wanted and " omni/decode_test\n" in wanted
+    for folder, here, set_name in (
+        ("dense", ".", "test"),
+        ("dense", "decode_test", None),
+        ("dense/decode_test", ".", None),
+    ):
+        monkeypatch.chdir(exp / folder)
+        assert compare([here], [str(exp / "omni/decode_test")], set_name, tmp_path, "wer") == wanted
+    monkeypatch.chdir(exp / "dense/decode_test")
+    assert compare([".."], ["../../omni"], "test", tmp_path, "wer") == wanted
+
+
 def test_a_folder_with_an_experiments_name_does_not_stand_for_it(
     decode: Decode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
+from omnirouter.bin.train import main
 from omnirouter.data.errors import UserError
 from omnirouter.data.sampler import BatchConfig
 from omnirouter.training.config import ExperimentConfig
@@ -48,6 +51,21 @@ def test_a_restart_that_cannot_begin_deletes_nothing(tmp_path: Path, inputs: Inp
     train(exp, short, inputs, CPU, restart=True)
     assert (exp / "model.pt").stat().st_mtime_ns > before
     assert {path.name for path in (tmp_path / "exp").iterdir()} == {"a", "other"}
+
+
+def test_a_training_may_be_begun_anew_from_inside(
+    tmp_path: Path, inputs: Inputs, short: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(short.as_dict()))
+    for folder, exp, dev in ((inputs.dev, tmp_path / "exp/a", "."), (tmp_path / "exp/a", ".", inputs.dev)):
+        monkeypatch.chdir(folder)
+        options = {"config": tmp_path / "c.yaml", "exp": exp, "dev": dev, "train": inputs.train, "lang": inputs.lang}
+        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        monkeypatch.setattr(sys, "argv", ["train", *words, "--ngpu", "0", "--restart"])
+        main()
+        config = yaml.safe_load((tmp_path / "exp/a/config.yaml").read_text())
+        assert config["inputs"]["dev"] == str(inputs.dev)  # by whose name tables tell a dev set
+        assert (tmp_path / "exp/a/model.pt").exists()
 
 
 def test_a_restart_is_due_until_the_old_experiment_is_gone(
@@ -118,6 +136,44 @@ def test_a_restart_keeps_a_link_and_deletes_what_it_leads_to(
         assert exp.is_symlink() and (disk / "a/model.pt").stat().st_mtime_ns > before
         assert not (disk / "a/checkpoints/9.pt").exists() and (disk / "a/leave_out").read_text() == "utt003\n"
         assert [path.name for folder in (exp.parent, disk) for path in folder.iterdir()] == ["link", "a"]
+
+
+def test_nothing_is_trained_in_a_linked_folder_whose_disk_is_not_mounted(
+    tmp_path: Path, inputs: Inputs, short: ExperimentConfig
+) -> None:
+    """`exp` -> a folder of a disk: when that is not mounted, its mount point is an empty folder."""
+    exp, disk, mounted = tmp_path / "exp/a", tmp_path / "disk", tmp_path / "mounted"
+    exp.parent.symlink_to(disk / "exp")
+    (disk / "exp").mkdir(parents=True)
+    train(exp, short, inputs, CPU)
+    before = (exp / "model.pt").stat().st_mtime_ns
+    disk.rename(mounted)
+    disk.mkdir()
+    for restart in (False, True):
+        with pytest.raises(UserError, match=f"{exp.parent} links to {disk}/exp, which does not exist; mount its disk"):
+            train(exp, short, inputs, CPU, restart)
+        assert not any(disk.iterdir())
+    disk.rmdir()
+    mounted.rename(disk)
+    train(exp, short, inputs, CPU)  # finished
+    assert (exp / "model.pt").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_restart_where_a_disk_is_mounted_is_refused_before_anything_is_made(
+    tmp_path: Path, inputs: Inputs, short: ExperimentConfig, monkeypatch: pytest.MonkeyPatch, linked: bool
+) -> None:
+    mount = tmp_path / "disk/vol"
+    mount.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(mount)
+    exp = tmp_path / "link" if linked else mount
+    train(exp, short, inputs, CPU)
+    monkeypatch.setattr("os.path.ismount", lambda path: Path(path) == mount)
+    before = {path: path.stat().st_mtime_ns for path in mount.parent.rglob("*")}
+    with pytest.raises(UserError, match=f"^{mount}: a disk is mounted there, .* make {exp} a link to a folder on that"):
+        train(exp, short, inputs, CPU, restart=True)
+    assert {path: path.stat().st_mtime_ns for path in mount.parent.rglob("*")} == before
+    train(exp, short, inputs, CPU)  # finished
 
 
 @pytest.mark.parametrize("made", [False, True])  # killed before, or after, the target is there again

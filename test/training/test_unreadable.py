@@ -139,7 +139,7 @@ def test_a_list_must_name_utterances_of_the_set(tmp_path: Path, inputs: Inputs) 
     assert left_out_rows(tmp_path / "none/leave_out", index) == []
     list_left_out(tmp_path / "exp", ["utt059", "utt000"])
     assert left_out_rows(tmp_path / "exp/leave_out", index) == [59, 0]
-    (tmp_path / "exp/leave_out").write_text(" utt059\n\nutt000 \nutt059\n")
+    (tmp_path / "exp/leave_out").write_text(" utt059\n\nutt000 \n\u00a0\nutt059\n")
     assert left_out_rows(tmp_path / "exp/leave_out", index) == [59, 0]
     for other in ("utt0001", "utt060", "a"):
         (tmp_path / "exp/leave_out").write_text(f"utt001\n{other}\n")

@@ -20,8 +20,8 @@ FIGURES_OF_ALL_SETS = ("routing_in_training", "load")
 
 def experiment_names(experiments: Sequence[Path]) -> list[str]:
     """Return the names of the experiments' folders, or the paths of those that share a name."""
-    counts = Counter(path.resolve().name for path in experiments)
-    return [path.resolve().name if counts[path.resolve().name] == 1 else str(path) for path in experiments]
+    counts = Counter(path.name for path in experiments)
+    return [path.name if counts[path.name] == 1 else str(path) for path in experiments]
 
 
 def set_names(experiments: Sequence[Path], chosen: Sequence[str]) -> list[str]:
@@ -60,7 +60,7 @@ def result_tables(experiments: Sequence[Path], sets: Sequence[str], headline: st
                 result = read_result(path / f"decode_{set_name}/score")
                 cells = table_row(result, rate) | {"experiment": names[number]}
                 rows.append({"experiment": number, "cells": cells, "rate": _interval(result.rates[rate])})
-                by_parent.setdefault(path.resolve().parent, []).append(result)
+                by_parent.setdefault(path.parent.resolve(), []).append(result)
     seeds = [group.row(headline) for parent, results in by_parent.items() for group in seed_groups(parent, results)]
     legends = {"legend": LEGEND, "seeds_legend": SEEDS_LEGEND}
     return {"rows": rows, "seeds": seeds, "more": REPORT_COLUMNS, **legends}

@@ -101,13 +101,13 @@ def _check_folders(experiments: Sequence[Path], output: Path) -> None:
 
 def _check_data_dirs(data_dirs: Sequence[Path], names: Sequence[str]) -> None:
     for path in data_dirs:
-        if path.resolve().name not in map(data_name, names):
-            raise UserError(f"--data {path}: {path.resolve().name} is none of the sets reported: {', '.join(names)}")
+        if path.name not in map(data_name, names):
+            raise UserError(f"--data {path}: {path.name} is none of the sets reported: {', '.join(names)}")
 
 
 def _data_dir(experiments: Sequence[Path], name: str, options: ReportOptions) -> Path | None:
     """Return where the data directory of a name is; None if not found and not asked for."""
-    named = [path for path in options.data_dirs if path.resolve().name == name]
+    named = [path for path in options.data_dirs if path.name == name]
     beside = [path.resolve().parents[1] / "data" / name for path in experiments]
     found = next((path for path in [*named, *beside] if (path / "wav.scp").is_file()), None)
     if found is None and options.with_audio:

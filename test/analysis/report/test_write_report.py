@@ -118,6 +118,22 @@ def test_a_data_directory_elsewhere(recipe):
         report(recipe, "dense", data_dirs=[recipe / "other"])
 
 
+def test_links_have_their_own_names(recipe, read_script, make_experiment):
+    make_experiment(recipe / "exp/dense_seed2", "dense", recipe / "data/tiny", TEXTS, seed=2)
+    disk = recipe / "disk"
+    disk.mkdir()
+    (recipe / "exp/dense").rename(disk / "a_of_tuesday")
+    (recipe / "data/tiny").rename(disk / "long_ago")
+    (recipe / "exp/dense").symlink_to(disk / "a_of_tuesday")
+    (disk / "tiny").symlink_to("long_ago")
+    folder = report(recipe, "dense", "dense_seed2", data_dirs=[disk / "tiny"])
+    index = read_script(folder / "data", "index")
+    assert index["experiments"] == ["dense", "dense_seed2"] and (folder / "audio/0/3.ogg").is_file()
+    assert [row["experiment"] for row in index["results"]["seeds"]] == ["dense, dense_seed2"]
+    with pytest.raises(UserError, match="--data .*long_ago: long_ago is none of the sets reported: tiny"):
+        report(recipe, "dense", data_dirs=[disk / "long_ago"])
+
+
 def test_some_audio_may_be_missing_but_not_all(recipe, capsys, read_script):
     (recipe / "wavs/1.wav").unlink()
     folder = report(recipe, "dense")
