@@ -122,7 +122,7 @@ def _check_finished(exp: Path, config: ExperimentConfig, inputs: Inputs) -> None
 
 
 def _check_features(exp: Path, inputs: Inputs, begun_with: FeatureStats, stats: FeatureStats, advice: str) -> None:
-    """Raise UserError when features are not those that training began with; warn when other ones can be read."""
+    """Raise UserError when features are not those that training began with; warn when their number differs."""
     if not begun_with.is_close_to(stats):
         raise UserError(
             f"{inputs.train}: its features have other means or deviations than when this training began "
@@ -130,7 +130,7 @@ def _check_features(exp: Path, inputs: Inputs, begun_with: FeatureStats, stats: 
         )
     if stats.frames != begun_with.frames:
         LOG.warning(
-            "%s: %d frames can be read by now, %d when this training began; it keeps their means and deviations",
+            "%s: means and deviations are of %d frames by now, of %d when this training began, which it keeps",
             inputs.train, stats.frames, begun_with.frames,
         )  # fmt: skip
 

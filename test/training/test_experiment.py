@@ -96,7 +96,7 @@ def test_a_finished_training_of_other_features_is_refused(
     arks = sorted(inputs.train.glob("*.ark"))
     lenient = dataclasses.replace(short, training=dataclasses.replace(short.training, max_unreadable_share=0.1))
     for gone, said in (
-        (arks[:1], "frames can be read by now"),
+        (arks[:1], "frames by now, of "),
         (arks[1:], "more than training.max_unreadable_share allows"),
         ([tmp_path / "a/feature_stats.json"], "not known whether"),
     ):

@@ -128,7 +128,7 @@ def test_a_training_goes_on_with_its_statistics_when_an_utterance_has_become_unr
     train(tmp_path / "exp/a", config, inputs, CPU)
     assert (tmp_path / "exp/a/feature_stats.json").read_bytes() == stats
     log = (tmp_path / "exp/a/train.log").read_text()
-    assert re.search(r"train: (\d+) frames can be read by now, (?!\1 )\d+ when this training began", log)
+    assert re.search(r"train: means and deviations are of (\d+) frames by now, of (?!\1 )\d+ when this", log)
     weights = [torch.load(tmp_path / "exp" / name / "model.pt", weights_only=True) for name in ("a", "before")]
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
 
