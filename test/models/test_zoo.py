@@ -1,9 +1,11 @@
 """The paper's models to the last parameter, derived by hand, and FLOPs against torch's own counter."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -55,6 +57,7 @@ def test_every_model_of_the_paper_has_its_exact_size(name: str) -> None:
     encoder, experts, dim, parameters, active, printed = ZOO[name]
     config = load_config(CONF / f"{name}.yaml").model
     assert (config.encoder, config.dim, config.dim // config.heads) == (encoder, dim, 64)
+    assert config.positions == "cape", "as in the published checkpoints"
     parts = model_parts(config, VOCAB, tokens=375)
     hand = by_hand(encoder, experts, dim)
     assert {part.name: part.parameters for part in parts} == hand
@@ -69,6 +72,17 @@ def test_every_model_of_the_paper_has_its_exact_size(name: str) -> None:
         assert round(parameters / 1e6) == printed
 
 
+@pytest.mark.parametrize(
+    ("dim", "parameters", "active"), [(768, 447_313_152, 145_089_792), (1024, 613_104_640, 210_205_696)]
+)
+def test_four_experts_at_the_larger_widths(dim: int, parameters: int, active: int) -> None:
+    """447.3 and 613.1 million, which no table of the paper has; a published streaming model of the latter is 0.6B."""
+    config = load_config(CONF / f"omnirouter_2_{dim}.yaml", ["model.experts=4"]).model
+    parts = model_parts(config, VOCAB, tokens=375)
+    assert {part.name: part.parameters for part in parts} == by_hand("omnirouter", 4, dim)
+    assert (total(parts).parameters, total(parts).active_parameters) == (parameters, active)
+
+
 def test_the_zoo_is_complete_and_table_iv_has_the_recipes_names() -> None:
     names = {path.stem for path in CONF.glob("*.yaml")}
     assert names == {*ZOO, "base", "dense", "switch", "omnirouter"}
@@ -80,11 +94,6 @@ def test_training_is_the_papers() -> None:
     configs = [load_config(CONF / f"{name}.yaml") for name in ZOO]
     assert all(c.optim == configs[0].optim and c.training == configs[0].training for c in configs)
     config = configs[0]
-    assert (config.optim.lr, config.optim.weight_decay, config.optim.clip_norm) == (1e-3, 0.01, 0.1)
-    augment = config.specaugment
-    assert (augment.freq_masks, augment.freq_width) == (2, 30)
-    assert (augment.time_masks, augment.time_width, augment.time_ratio) == (10, 50, 0.1)
-    assert config.training.balance_weight == 10
     assert config.batch.max_batch_s * 16 == 7 * 3600
     # V-C's step counts divided by ten.
     assert [10 * n for n in (config.optim.warmup_steps, config.optim.cosine_steps, config.training.max_steps)] == [
@@ -113,6 +122,35 @@ def test_flops_are_those_that_torch_counts(fields: dict) -> None:
         model(torch.randn(1, 200, config.n_mels), [200])
     counts = {part.name: part.flops for part in model_parts(config, 50, 200 // config.stack_frames)}
     assert sum(counts.values()) == counter.get_total_flops()
+
+
+@pytest.fixture
+def dry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a model compute on the meta device, which has shapes without values: no autocast, no counts of tokens."""
+
+    def counts(chosen: Tensor, minlength: int) -> Tensor:
+        return torch.tensor([len(chosen) - minlength + 1, *[1] * (minlength - 1)])
+
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)
+    monkeypatch.setattr(torch, "bincount", counts)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_every_model_of_the_paper_runs_at_its_size_on_its_batch(name: str, dry: None) -> None:
+    """Dry, without values: the forward pass has the stated FLOPs, the backward pass twice those above the features."""
+    config, utterances = load_config(CONF / f"{name}.yaml"), 105
+    assert utterances * 15 == config.batch.max_batch_s
+    with torch.device("meta"):
+        model, features = CtcModel(config.model, VOCAB), torch.empty(utterances, 1500, 80)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        output = model(features, [1500] * utterances)
+        assert output.log_probs_TV.shape == (utterances * 375, VOCAB)
+        stated = {part.name: utterances * part.flops for part in model_parts(config.model, VOCAB, tokens=375)}
+        assert counter.get_total_flops() == sum(stated.values())
+        (output.log_probs_TV.sum() + output.balance_loss).backward()
+    assert counter.get_total_flops() == 3 * sum(stated.values()) - stated["input"]
+    assert all(parameter.grad.shape == parameter.shape for parameter in model.parameters())
 
 
 def test_flops_of_an_utterance_by_hand() -> None:

@@ -1,5 +1,6 @@
 """Every configuration of every recipe is built and tried with one training step."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import yaml
 from omnirouter.data.dataset import make_batch
 from omnirouter.models.ctc import CtcModel, ctc_loss, parameter_counts
 from omnirouter.models.zoo import model_parts, tokens_of, total
-from omnirouter.training.config import load_config
+from omnirouter.training.config import ExperimentConfig, load_config
 from omnirouter.training.schedule import learning_rate
 from omnirouter.training.step import StepGradient, make_optimizer
 
@@ -63,6 +64,42 @@ def test_a_plateau_outlasts_a_step_of_the_rate(path: Path) -> None:
         assert has_steps == (path.parts[-4] == "libriheavy")
         assert not has_steps or training.patience * training.valid_every > optim.step_every
         assert has_steps or optim.warmup_steps + optim.cosine_steps == training.max_steps
+
+
+PRINTED = {
+    "specaugment": {"freq_masks": 2, "freq_width": 30, "time_masks": 10, "time_width": 50, "time_ratio": 0.1},
+    "optim": {"lr": 1e-3, "step_factor": 0.5, "weight_decay": 0.01, "clip_norm": 0.1},
+    "training": {"balance_weight": 10},
+}
+READ_INTO_IT = {"warmup_power": 1, "weight_decay_on": "matrices", "beta1": 0.9, "beta2": 0.98, "clip_by": "norm"}
+
+
+@pytest.mark.parametrize("recipe", ["", "libriheavy", "librispeech"], ids=lambda recipe: recipe or "defaults")
+def test_training_is_as_v_c_prints_it(recipe: str) -> None:
+    """All that does not go by the size of the corpus, and what the fields say they take where V-C says nothing."""
+    paths = [path for path in CONFIGS if path.parts[-4] == recipe]
+    assert bool(paths) == bool(recipe)
+    for config in map(load_config, paths) if recipe else [ExperimentConfig()]:
+        for section, fields in {**PRINTED, "optim": PRINTED["optim"] | READ_INTO_IT}.items():
+            values = dataclasses.asdict(getattr(config, section))
+            assert {name: values[name] for name in fields} == fields
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"),
+    [
+        (6399, 1e-3),  # end of the warm-up
+        (9400, 0.75e-3),  # half of the cosine
+        (12_400, 0.5e-3),
+        (28_399, 0.5e-3),
+        (28_400, 0.25e-3),  # the first halving
+        (44_399, 0.25e-3),
+        (44_400, 0.125e-3),
+        (99_999, 1e-3 / 64),
+    ],
+)
+def test_the_rate_of_libriheavy_by_hand(step: int, rate: float) -> None:
+    assert learning_rate(step, load_config(EGS / "libriheavy/asr1/conf/base.yaml").optim) == pytest.approx(rate)
 
 
 @pytest.mark.parametrize("variant, divisor", [("large", 1), ("medium", 2.5), ("small", 16)])

@@ -168,6 +168,17 @@ def test_libriheavy_downloads_and_trains_on_what_its_options_name(calls: Callabl
         assert ("--librispeech-dir " in prepare) == ("ls" in options)
 
 
+@pytest.mark.parametrize("recipe", ["libriheavy", "librispeech"])
+def test_librispeechs_four_sets_are_decoded_and_scored_as_the_paper_does(
+    calls: Callable[..., list[str]], recipe: str
+) -> None:
+    lines = calls("--stage", "5", "--stop-stage", "6", recipe=recipe)
+    for stage, option in (("5 decode", "bin.decode --exp exp/omnirouter --data"), ("6 score", "bin.score --data")):
+        sets = [line.split(f"{option} data/")[1].split()[0] for line in lines if f"--name {stage} " in line]
+        assert sets == ["dev", "test_clean", "test_other", "dev_clean", "dev_other"]
+    assert lines[-1] == "-m omnirouter.bin.results exp --headline whisper"
+
+
 @pytest.mark.parametrize(
     ("recipe", "option", "variant"), [("libriheavy", "--subset=small", "small"), ("librispeech", "--hours=100", "100")]
 )

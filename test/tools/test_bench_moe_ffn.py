@@ -58,7 +58,7 @@ def test_the_load_is_the_one_that_is_claimed(skewed: bool, wanted: list[int]) ->
     assert sorted(counts.tolist(), reverse=True) == wanted
 
 
-def test_targets_of_a_cpu_by_hand() -> None:
+def test_targets_by_hand() -> None:
     def figures(median: float, high: float = 9.0) -> Spread:
         return Spread(median, median, median, median, high)
 
@@ -67,11 +67,15 @@ def test_targets_of_a_cpu_by_hand() -> None:
         return Result(case, 9.0, {"ours": figures(ours)}, {"peer": figures(peer, high)}, figures(1.0))
 
     rows = [result(1024, False, 1.1, 1.3, 1.5), result(16384, False, 1.06, 0.98, 1.01)]
-    lines = [str(target) for target in targets([*rows, result(16384, True, 1.14, 0.96, 0.99)], torch.device("cpu"))]
+    found = targets([*rows, result(16384, True, 1.14, 0.96, 0.99)], torch.device("cpu"))
+    assert [target.bound for target in found] == [1.15, 1.05, 1.15, 1.0]
+    lines = [str(target) for target in found]
     assert [line.split(":")[0] for line in lines] == ["holds", "missed", "holds", "missed"]
     assert lines[1].endswith("≤ 1.05: 1.06 (D 192, 16384 tokens, N 4, balanced, f+b)")
     assert lines[3].endswith("0.99 (peer; D 192, 16384 tokens, N 4, 90% on one, f+b; median 0.960)")
     assert str(targets(rows, torch.device("cpu"))[-1]).startswith("holds")  # 0.98: within the noise
+    on_cuda, _ = targets([result(39375, True, 1.16, 1.3, 1.5)], torch.device("cuda"))
+    assert str(on_cuda).startswith("missed: ours / dense, 39375 tokens ≤ 1.15: 1.16 ")
 
 
 @pytest.mark.parametrize(("device", "most"), [("cpu", 1024), ("cuda", moe_ffn.CUDA_TOKENS)])

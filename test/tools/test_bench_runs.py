@@ -77,13 +77,13 @@ def test_the_sampler(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(sampler, "QUICK_UTTERANCES", 3000)
     monkeypatch.setattr(sampler, "BATCH_S", 100.0)
     (report,) = sampler.run(settings)
-    assert report.rows[0][0] == "3,000" and report.targets[0].holds
+    assert report.rows[0][0] == "3,000" and report.targets[0].holds and " ≤ 30: " in str(report.targets[0])
 
 
 def test_scoring(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score, "QUICK_UTTERANCES", 200)
     alignment, whole = score.run(settings)
-    assert len(alignment.rows) == 3 and alignment.targets[0].holds
+    assert len(alignment.rows) == 3 and str(alignment.targets[0]).startswith("holds: seconds ≤ 60: ")
     ((what, _, per_1000_s),) = whole.rows
     assert what.startswith("200 utterances") and 0 < float(per_1000_s)
     counts = total(utterance_errors(*score.word_lists(300)))
@@ -95,6 +95,7 @@ def test_decoding(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "SMALL", TINY)
     (report,) = decode.run(settings)
     assert len(report.rows) == len(report.targets) == 1
+    assert "decoding / encoder ≤ 1.15: " in str(report.targets[0])
 
 
 def test_the_blank_gets_its_share_of_tokens() -> None:
@@ -169,7 +170,7 @@ def test_a_training_step_against_the_bare_one(settings: Settings, monkeypatch: p
     monkeypatch.setattr(train_outside, "scaled", lambda _: config)
     monkeypatch.setattr(train_outside, "STEPS", 2)
     report = train_outside.outside(settings)
-    assert float(report.rows[0][1]) > 0 and report.targets[0].bound == 0.05
+    assert float(report.rows[0][1]) > 0 and "share outside ≤ 0.05: " in str(report.targets[0])
 
 
 def test_padding_by_hand() -> None:
@@ -182,6 +183,7 @@ def test_padding_by_hand() -> None:
 def test_padding_with_more_buckets_is_less(settings: Settings) -> None:
     report = train_outside.padding(settings)
     assert [row[0].split()[0] for row in report.rows] == ["1575", "60"]
+    assert str(report.targets[0]).startswith("holds: padding ≤ 0.05: ")
 
 
 def test_synthetic_utterances_are_as_stated(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from omnirouter.training.config import OptimConfig
+from omnirouter.training.config import OptimConfig, TrainingConfig
 from omnirouter.training.schedule import learning_rate
 
 CONFIG = OptimConfig(lr=1.0, warmup_steps=10, cosine_steps=20, cosine_end_ratio=0.5, step_every=5, step_factor=0.5)
@@ -35,8 +35,22 @@ def test_shape_of_the_warm_up(power: float, rate: float) -> None:
     assert learning_rate(9, config) == pytest.approx(1.0)
 
 
-def test_defaults_are_the_papers() -> None:
-    paper = OptimConfig()
-    assert learning_rate(63999, paper) == pytest.approx(1e-3)
-    assert learning_rate(31999, paper) == pytest.approx(0.5e-3)
-    assert learning_rate(124000, paper) == pytest.approx(0.5e-3)
+@pytest.mark.parametrize(
+    ("step", "rate"),
+    [
+        (31_999, 0.5e-3),  # half of the warm-up
+        (63_999, 1e-3),
+        (94_000, 0.75e-3),  # half of the cosine
+        (124_000, 0.5e-3),
+        (183_999, 0.5e-3),  # the last before the first halving
+        (184_000, 0.25e-3),
+        (243_999, 0.25e-3),
+        (244_000, 0.125e-3),
+    ],
+)
+def test_defaults_are_the_papers(step: int, rate: float) -> None:
+    assert learning_rate(step, OptimConfig()) == pytest.approx(rate)
+
+
+def test_by_default_training_is_as_long_as_the_papers() -> None:
+    assert TrainingConfig().max_steps == 1_000_000
