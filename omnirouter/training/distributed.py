@@ -16,6 +16,7 @@ from torch.distributed.rendezvous import rendezvous
 from omnirouter.data.errors import UserError
 
 T = TypeVar("T")
+RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 TIMEOUT = timedelta(hours=2)
 """Longest wait for another process; the others wait while the first one prepares the data."""
 LAST_WORDS_S = 2.0
@@ -38,6 +39,8 @@ def process_group(device: torch.device) -> Iterator[None]:
     if own_gpu:
         torch.cuda.set_device(own_gpu)
     dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=TIMEOUT, device_id=own_gpu)
+    # A torchrun that joins in another machine's restart does not count it.
+    os.environ[RESTARTS] = str(max(gathered(restarts())))
     yield
     dist.destroy_process_group()  # not after an error: the others may be waiting for something else
 
@@ -48,8 +51,8 @@ def local_rank() -> int:
 
 
 def restarts() -> int:
-    """How often torchrun has started this training again."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+    """How often torchrun has started this training again; in a process group, that of the machine that counts most."""
+    return int(os.environ.get(RESTARTS, 0))
 
 
 def rank() -> int:

@@ -1,9 +1,10 @@
-"""A training set that is made in a second: features of random "phones", one a letter; and several processes."""
+"""A training set made in a second: features of random "phones", one a letter; several processes; a quick compiler."""
 
 import dataclasses
+import functools
 import multiprocessing
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,31 @@ def in_processes(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list
         return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(ranks)]
 
     return run
+
+
+@pytest.fixture
+def fresh() -> Iterator[None]:
+    """Nothing is compiled yet, and nothing stays so for the next test."""
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch, fresh: None) -> Iterator[list[int]]:
+    """Has an entry for each graph that is compiled: as by torch.compile itself, but for its slow C++ compiler.
+
+    Whatever would be compiled more often than allowed is an error, and without more being allowed, so is twice.
+    """
+    traced: list[int] = []
+
+    def backend(*graph: Any) -> Any:
+        traced.append(1)
+        return torch._dynamo.lookup_backend("aot_eager")(*graph)
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    with torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=True):
+        yield traced
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +32,6 @@ def gpu() -> torch.device:
     if not torch.cuda.is_available():
         pytest.skip("there is no CUDA GPU")
     return torch.device("cuda", 0)
-
-
-@pytest.fixture
-def fresh() -> Iterator[None]:
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
 
 
 def make(lengths: list[int]) -> Batch:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.distributed.tensor import DTensor
 
 from omnirouter.data.dataset import Batch, make_batch
@@ -74,6 +75,28 @@ def test_recomputing_changes_no_bit_of_a_sharded_gradient(in_processes: InProces
     for (stored, once), (recomputed, twice) in in_processes(2, lambda: (gradient(False), gradient(True))):
         assert len(stored) == len(recomputed) and all(map(torch.equal, stored, recomputed))
         assert (once, twice) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    "training",
+    [{"distributed": "ddp", "activation_checkpointing": True}, {"distributed": "fsdp", "precision": "bf16"}],
+)
+def test_the_gradient_of_compiled_blocks_is_that_of_blocks_as_they_are(
+    in_processes: InProcesses, traced: list[int], training: dict[str, Any]
+) -> None:
+    def gradient(compile: bool) -> torch.Tensor:
+        fields = dataclasses.replace(SHARDED.training, **training, compile=compile)
+        model, step = sharded(dataclasses.replace(SHARDED, training=fields))
+        step.compute([batch(rank())], 4)
+        return torch.cat([local(parameter.grad).flatten() for parameter in model.parameters()])
+
+    for plain, before, compiled, after in in_processes(
+        2, lambda: (gradient(False), len(traced), gradient(True), len(traced))
+    ):
+        assert before == 0 < after
+        assert F.cosine_similarity(compiled, plain, dim=0) > 0.999
+        if "precision" not in training:
+            torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-5)
 
 
 def test_each_process_keeps_its_share_of_loaded_moments_alone(in_processes: InProcesses, tmp_path: Path) -> None:

@@ -1,10 +1,8 @@
 """bf16 where it may be, fp32 where it must be; compiled blocks that compute the same and are compiled once."""
 
 import dataclasses
-import functools
 import random
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,30 +91,6 @@ def test_attention_has_its_softmax_in_fp32_under_bf16() -> None:
         assert torch.equal(attention(torch.ones(tokens, 8), Packing([tokens])).float(), torch.ones(tokens, 8))
     weights = torch.zeros(1, tokens, dtype=torch.bfloat16).softmax(dim=1)
     assert float(weights @ torch.ones(tokens, dtype=torch.bfloat16)) < 0.999
-
-
-@pytest.fixture
-def fresh() -> Iterator[None]:
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
-
-
-@pytest.fixture
-def traced(monkeypatch: pytest.MonkeyPatch, fresh: None) -> Iterator[list[int]]:
-    """Has an entry for each graph that is compiled: as by torch.compile itself, but for its slow C++ compiler.
-
-    Whatever would be compiled more often than allowed is an error, and without more being allowed, so is twice.
-    """
-    traced: list[int] = []
-
-    def backend(*graph: Any) -> Any:
-        traced.append(1)
-        return torch._dynamo.lookup_backend("aot_eager")(*graph)
-
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
-    with torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=True):
-        yield traced
 
 
 def test_other_lengths_and_batch_sizes_are_not_compiled_again(traced: list[int]) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from omnirouter.data.errors import UserError
 from omnirouter.training import run as run_module
 from omnirouter.training.config import ExperimentConfig
+from omnirouter.training.distributed import rank
 from omnirouter.training.experiment import Inputs
 from omnirouter.training.run import train
 from omnirouter.training.step import StepGradient
@@ -162,3 +164,24 @@ def test_the_rehearsal_has_a_gradient_to_keep_where_steps_have_several_batches(
     training = dataclasses.replace(config.training, batches_per_step=batches_per_step, max_steps=1)
     train(tmp_path / "exp/a", dataclasses.replace(config, training=training), inputs, CPU)
     assert computed[-1] == batches_per_step and set(computed[:-1]) == {kept}
+
+
+def test_a_sharded_training_whose_memory_ends_in_one_process_ends_with_what_to_lower(
+    tmp_path: Path, inputs: Inputs, config: ExperimentConfig, in_processes: Callable[..., list[Any]]
+) -> None:
+    """The other one waits for its share, until the connection ends."""
+
+    def fail(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def work() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            if rank() == 1:
+                patch.setattr("omnirouter.training.step.ctc_losses", fail)
+            train(tmp_path / "exp/a", dataclasses.replace(config, training=training), inputs, CPU)
+
+    training = dataclasses.replace(config.training, distributed="fsdp", activation_checkpointing=True)
+    waiting, failed = in_processes(2, work, code=1)
+    assert "out of memory on cpu at the largest batch" in failed
+    assert "lower batch.max_batch_s, now 8, or set training.precision=bf16" in failed
+    assert waiting.startswith("RuntimeError")

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from omnirouter.training.experiment import Inputs
 from omnirouter.training.run import train
 
 ROOT = Path(__file__).parents[2]
+PAIR = ("--standalone", "--nproc-per-node", "2")
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
 
@@ -43,11 +45,11 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def launch(tmp_path: Path) -> Iterator[Start]:
-    """A function that starts torchrun with two training processes; what is left of them is ended with the test."""
+    """A function that starts torchrun with options of it; what is left of its processes is ended with the test."""
     started: list[subprocess.Popen[str]] = []
 
     def begin(inputs: Inputs, config: Path, exp: str, *arguments: str, options: Sequence[str] = ()) -> Any:
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *options]
+        torchrun = [sys.executable, "-m", "torch.distributed.run", *(options or PAIR)]
         command = [*torchrun, "-m", "omnirouter.bin.train", "--config", str(config), "--ngpu", "0", "--exp", exp]
         command += arguments
         for role in ("train", "dev", "lang"):
@@ -109,7 +111,7 @@ def test_a_killed_process_is_started_again_and_the_end_is_the_same(
     tmp_path: Path, start: Start, inputs: Inputs, long: ExperimentConfig, in_processes: Callable[..., list[Any]]
 ) -> None:
     in_processes(2, lambda: train(tmp_path / "exp/whole", long, inputs, torch.device("cpu")))
-    torchrun = start("--max-restarts", "1")
+    torchrun = start(*PAIR, "--max-restarts", "1")
     wait_for(lambda: torchrun.poll() is not None or checkpoint.steps(tmp_path / "exp/a/checkpoints"))
     os.kill(pid_of_rank(torchrun, 1), signal.SIGKILL)
     output, _ = torchrun.communicate(timeout=200)
@@ -117,6 +119,35 @@ def test_a_killed_process_is_started_again_and_the_end_is_the_same(
     assert "resuming after step" in (tmp_path / "exp/a/train.log").read_text()  # though the command says --restart
     assert output.count("resuming after step") == 1  # the first process alone speaks
     assert result(tmp_path / "exp/a") == result(tmp_path / "exp/whole")
+
+
+def test_a_process_killed_on_one_of_two_machines_is_started_again_on_both(
+    tmp_path: Path, start: Start, inputs: Inputs, long: ExperimentConfig, in_processes: Callable[..., list[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    in_processes(2, lambda: train(tmp_path / "exp/whole", long, inputs, torch.device("cpu")))
+    monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+    with socket.socket() as unused:
+        unused.bind(("localhost", 0))
+        endpoint = f"localhost:{unused.getsockname()[1]}"
+    options = ("--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--max-restarts", "1")
+    machines = [start(*options) for _ in range(2)]
+    wait_for(lambda: checkpoint.steps(tmp_path / "exp/a/checkpoints"))
+    first, second = (next(filter(None, (pid_of_rank(machine, rank) for machine in machines))) for rank in (0, 1))
+    os.kill(first, signal.SIGSTOP)  # so that it cannot fail too: its torchrun counts no restart for the other's sake
+    os.kill(second, signal.SIGKILL)
+    wait_for(lambda: is_pending(signal.SIGTERM, first))
+    os.kill(first, signal.SIGCONT)
+    outputs = [machine.communicate(timeout=100)[0] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], outputs
+    assert sum(output.count("resuming after step") for output in outputs) == 1  # though the command says --restart
+    assert result(tmp_path / "exp/a") == result(tmp_path / "exp/whole")
+
+
+def is_pending(number: signal.Signals, pid: int) -> bool:
+    """Tell whether a process has a signal before it, since it is stopped."""
+    [pending] = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("ShdPnd")]
+    return bool(int(pending.split()[1], 16) >> (number - 1) & 1)
 
 
 def test_an_interrupt_ends_all_with_a_checkpoint_and_an_error_is_shown(tmp_path: Path, start: Start) -> None:

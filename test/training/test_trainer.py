@@ -69,6 +69,20 @@ def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(
     assert mine.keys() == wanted.keys() and all(torch.equal(mine[name], wanted[name]) for name in wanted)
 
 
+def test_a_signal_in_the_last_validation_leaves_a_checkpoint_to_finish_from(
+    tmp_path: Path, inputs: Inputs, short: ExperimentConfig
+) -> None:
+    original = Trainer._validate
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_validate", lambda self: original(self) or signal.raise_signal(signal.SIGTERM))
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "exp/a", short, inputs, CPU)
+    assert not (tmp_path / "exp/a/model.pt").exists()
+    train(tmp_path / "exp/a", short, inputs, CPU)
+    assert (tmp_path / "exp/a/model.pt").exists()
+    assert [record["step"] for record in metrics_of(tmp_path / "exp/a")] == [2]
+
+
 def test_it_learns_what_the_letters_sound_like(tmp_path: Path, inputs: Inputs, config: ExperimentConfig) -> None:
     training = dataclasses.replace(config.training, max_steps=60, valid_every=5, log_every=50)
     train(tmp_path / "exp/a", dataclasses.replace(config, training=training), inputs, CPU)
