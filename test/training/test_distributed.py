@@ -221,23 +221,6 @@ def test_processes_that_see_other_checkpoints_end_together(
     assert wanted in errors[0] and "process 1" in errors[0] and errors[1] == "SystemExit: 1"
 
 
-def test_memory_that_does_not_suffice_in_one_process_ends_all_with_what_to_lower(
-    tmp_path: Path, inputs: Inputs, pair: ExperimentConfig, in_processes: InProcesses
-) -> None:
-    def fail(*_: Any) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    def work() -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            if rank() == 1:
-                patch.setattr("omnirouter.training.step.ctc_losses", fail)
-            train(tmp_path / "exp/a", changed(pair, precision="bf16"), inputs, CPU)
-
-    error, _ = in_processes(2, work, code=1)
-    assert "lower batch.max_batch_s, now 8, or set training.activation_checkpointing=true" in error
-    assert "training.distributed=fsdp" in error and "precision" not in error
-
-
 def test_memory_that_ends_in_a_later_step_says_what_to_change_to_go_on(
     begun: Path, inputs: Inputs, pair: ExperimentConfig, in_processes: InProcesses
 ) -> None:

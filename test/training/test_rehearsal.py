@@ -166,22 +166,34 @@ def test_the_rehearsal_has_a_gradient_to_keep_where_steps_have_several_batches(
     assert computed[-1] == batches_per_step and set(computed[:-1]) == {kept}
 
 
-def test_a_sharded_training_whose_memory_ends_in_one_process_ends_with_what_to_lower(
-    tmp_path: Path, inputs: Inputs, config: ExperimentConfig, in_processes: Callable[..., list[Any]]
-) -> None:
-    """The other one waits for its share, until the connection ends."""
+def train_without_memory(exp: Path, inputs: Inputs, config: ExperimentConfig) -> None:
+    """Train where the memory of process 1 does not suffice."""
 
     def fail(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    def work() -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            if rank() == 1:
-                patch.setattr("omnirouter.training.step.ctc_losses", fail)
-            train(tmp_path / "exp/a", dataclasses.replace(config, training=training), inputs, CPU)
+    with pytest.MonkeyPatch.context() as patch:
+        if rank() == 1:
+            patch.setattr("omnirouter.training.step.ctc_losses", fail)
+        train(exp, config, inputs, CPU)
 
+
+def test_memory_that_does_not_suffice_in_one_process_ends_all_with_what_to_lower(
+    tmp_path: Path, inputs: Inputs, config: ExperimentConfig, in_processes: Callable[..., list[Any]]
+) -> None:
+    config = dataclasses.replace(config, training=dataclasses.replace(config.training, precision="bf16"))
+    error, _ = in_processes(2, lambda: train_without_memory(tmp_path / "exp/a", inputs, config), code=1)
+    assert "lower batch.max_batch_s, now 8, or set training.activation_checkpointing=true" in error
+    assert "training.distributed=fsdp" in error and "precision" not in error
+
+
+def test_a_sharded_training_whose_memory_ends_in_one_process_ends_with_what_to_lower(
+    tmp_path: Path, inputs: Inputs, config: ExperimentConfig, in_processes: Callable[..., list[Any]]
+) -> None:
+    """The other one waits for its share, until the connection ends."""
     training = dataclasses.replace(config.training, distributed="fsdp", activation_checkpointing=True)
-    waiting, failed = in_processes(2, work, code=1)
+    config = dataclasses.replace(config, training=training)
+    waiting, failed = in_processes(2, lambda: train_without_memory(tmp_path / "exp/a", inputs, config), code=1)
     assert "out of memory on cpu at the largest batch" in failed
     assert "lower batch.max_batch_s, now 8, or set training.precision=bf16" in failed
     assert waiting.startswith("RuntimeError")
